@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,71 @@ def test_attributes_of_the_package_are_listed():
 def test_options_for_modules_are_refused_for_a_file(options: dict[str, Any], demo_checkpoint: Path):
     with pytest.raises(tp.RequestError, match=f"{next(iter(options))}: for a module only"):
         tp.open(demo_checkpoint, **options)
+
+
+MODULE = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
+IMAGE = torch.rand(1, 3, 8, 8)
+NO_OPENINGS: list[tuple[dict[str, Any], str]] = [
+    ({"example_inputs": 3}, "example_inputs is a int"),
+    ({"example_inputs": (IMAGE,), "kwargs": 3}, "kwargs is a int"),
+    ({"example_inputs": (IMAGE,), "adapters": 3}, "adapters are a int"),
+    ({"example_inputs": (IMAGE,), "evaluate": 3}, "evaluate is a int: give a function"),
+    ({"example_inputs": (IMAGE,), "loss": 3}, "loss is a int: give a function"),
+    ({"example_inputs": (IMAGE,), "imgsz": 64}, "imgsz: for a file of Ultralytics only"),
+    ({"example_inputs": (IMAGE,), "classes": 3}, "classes: for a file of Ultralytics only"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), NO_OPENINGS)
+def test_a_module_is_opened_with_what_it_can_be_opened_with(options: dict[str, Any], message: str):
+    with pytest.raises(tp.RequestError, match=message):
+        tp.open(MODULE, **options)
+
+
+@pytest.mark.parametrize("imgsz", [0, -32, "64", True])
+def test_a_side_of_no_image_is_refused(imgsz: Any, demo_checkpoint: Path):
+    with pytest.raises(tp.RequestError, match=r"imgsz is [^:]+: give a whole number from 1"):
+        tp.open(demo_checkpoint, imgsz=imgsz)
+
+
+WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
+    (lambda session: session.preview([f"{LAYER}=30%"], round_to=0), "round_to is 0"),
+    (lambda session: session.apply([f"{LAYER}=30%"], round_to=1.5), "round_to is 1.5"),  # type: ignore[arg-type]
+    (lambda session: session.apply([f"{LAYER}=30%"], criterion=None), "are texts, not NoneType"),  # type: ignore[arg-type]
+    (lambda session: session.explain(3), "are texts, not int"),  # type: ignore[arg-type]
+    (lambda session: session.explain(LAYER, 3), "are texts, not int"),  # type: ignore[arg-type]
+    (lambda session: session.target("latency=50%"), "a latency is found by timing"),
+    (lambda session: session.target("flops=50%", data=3), "a data set is named by a path"),
+    (lambda session: session.front(3, "data.yaml"), "are texts, not int|no data yaml"),  # type: ignore[arg-type]
+    (lambda session: session.load(3), "a plan is named by a path"),  # type: ignore[arg-type]
+    (lambda session: session.save(3), "the pruned model is named by a path"),  # type: ignore[arg-type]
+    (lambda session: session.mask(3), "the masked model is named by a path"),  # type: ignore[arg-type]
+    (lambda session: tp.apply_plan(MODULE, 3), "a plan is named by a path"),  # type: ignore[arg-type]
+    (lambda session: tp.load(3, MODULE), "what was saved is named by a path"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG)
+def test_an_argument_of_another_kind_is_an_error_of_this_package(call: Callable[[tp.Session], Any], message: str, session: tp.Session):
+    with pytest.raises(tp.PrunerError, match=message) as caught:
+        call(session)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"epoch": 3}, "no option epoch of compress"), ({"epochs": "x"}, "epochs: "), ({"epochs": -1}, "epochs")]
+)
+def test_options_of_a_compression_are_checked_first(options: dict[str, Any], message: str, demo_checkpoint: Path, tmp_path: Path):
+    with pytest.raises(tp.RequestError, match=message):
+        tp.compress(demo_checkpoint, data="digits.yaml", target="flops=50%", folder=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_script_is_told_what_a_script_can_do_about_a_file_that_is_there(session: tp.Session, tmp_path: Path):
+    session.apply([f"{LAYER}=25%"])
+    (tmp_path / "small.pt").touch()
+    with pytest.raises(tp.OutputError, match="give force=True"):
+        session.save(tmp_path / "small.pt")
 
 
 def test_preview_changes_nothing_and_a_step_has_the_previewed_size(session: tp.Session):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.errors import (
     CheckpointError,
     ConflictError,
+    DataError,
+    JobError,
     OutputError,
     PlanError,
     ProofError,
@@ -15,19 +17,22 @@ from tui_pruner.domain.errors import (
     RequestError,
     TraceError,
     UntrustedError,
+    VerificationError,
 )
 
 if TYPE_CHECKING:
-    from tui_pruner.api.data import Group, Groups, Layer, Preview
+    from tui_pruner.api.data import Group, Groups, Layer, Preview, compress
     from tui_pruner.api.modules import ModuleSession, apply_plan, load
-    from tui_pruner.api.session import Session, compress, open
+    from tui_pruner.api.session import Session, open
 
 __version__ = "0.1.0"
 __all__ = [
     "CheckpointError",
     "ConflictError",
+    "DataError",
     "Group",
     "Groups",
+    "JobError",
     "Layer",
     "ModuleSession",
     "OutputError",
@@ -39,12 +44,13 @@ __all__ = [
     "Session",
     "TraceError",
     "UntrustedError",
+    "VerificationError",
     "apply_plan",
     "compress",
     "load",
     "open",
 ]
-_FROM = {"ModuleSession": "api.modules", "apply_plan": "api.modules", "load": "api.modules"}
+_FROM = {"ModuleSession": "api.modules", "apply_plan": "api.modules", "load": "api.modules", "compress": "api.data"}
 
 
 def __getattr__(name: str) -> Any:

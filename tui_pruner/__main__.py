@@ -24,6 +24,17 @@ def ensure_utf8() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def ensure_streams() -> None:
+    """Open those of the three standard streams that were closed (`>&-`), so that no file of ours gets their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
+
+
 LOOKING = ("inspect", "contents", "groups", "flow", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "gate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
@@ -39,6 +50,7 @@ def main() -> None:
     """Run the command line and exit with its status."""
     try:
         ensure_utf8()
+        ensure_streams()
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:  # while the command line itself is being imported
         print("tui-pruner: interrupted", file=sys.stderr)

@@ -13,9 +13,12 @@ import pytest
 from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
-from tui_pruner.cli.launch import demand_no_misspelt_command
+from tui_pruner.cli.commands.scan import EXECUTORS
+from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, known_layers
 from tui_pruner.cli.options import GROUPS
 from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.jobs.scan import executors
+from tui_pruner.report.sections import FORMATS
 from tui_pruner.storage.model_file import require_model, same_architecture
 
 SCRIPT = """
@@ -34,6 +37,20 @@ BAD = {
     "a plan that is no YAML": (["preview", "{model}", "--plan", "{broken}"], "broken.yaml is not YAML"),
     "a data yaml": (["validate", "{model}", "--data", "nope.yaml"], "no data yaml nope.yaml"),
     "a data yaml that is none": (["scan", "{model}", "--data", "{broken}"], "broken.yaml is not a data yaml"),
+    "a file of another kind": (["inspect", "{broken}.pt"], "broken.yaml.pt is not a PyTorch checkpoint"),
+    "half a file": (["inspect", "{half}"], "half.pt is truncated (its end is missing)"),
+    "a plan that lacks something": (["prune", "{model}", "--plan", "{data}", "-o", "a.pt"], "digits.yaml: checkpoint: field required"),
+    "data without validation images": (["validate", "{model}", "--data", "{trained}"], "trained.yaml has no val split"),
+    "no data": (["scan", "{model}"], "which data set? give --data"),
+    "a criterion": (["prune", "{model}", "--cut", "5=30%", "--criterion", "l3", "-o", "a.pt"], "unknown criterion 'l3'; there are l2"),
+    "a target": (["plan", "{model}", "--target", "flops"], "cannot read the target 'flops'"),
+    "no target": (["compress", "{model}", "--data", "{data}", "-o", "out"], "no target: give one, such as flops=60%"),
+    "a list of ratios": (["scan", "{model}", "--data", "{data}", "--ratios", "much"], "the amount 'much' is not a number"),
+    "an executor": (["scan", "{model}", "--data", "{data}", "--executor", "dask"], "no executor 'dask': it is one of local, ray"),
+    "a folder to write to": (["plan", "{model}", "--target", "flops=70%", "-o", "no/p.yaml"], "no/p.yaml cannot be written: no folder no"),
+    "a file that is there": (["scan", "{model}", "--data", "{data}", "-o", "{half}"], "half.pt exists already: choose another name"),
+    "another suffix": (["reconstruct", "{model}", "--data", "{data}", "-o", "a.onnx"], "a.onnx does not end in .pt"),
+    "a report": (["report", "{plan}", "-o", "a.docx"], "a.docx is not a report: its name must end in .html or .htm or .md"),
     "a cut": (["preview", "{model}", "--cut", "5=much"], "the amount 'much' is not a number"),
     "an option": (["inspect", "{model}", "--jsn"], "No such option: --jsn; did you mean --json?"),
     "a command": (["inspct", "{model}"], "no command 'inspct', and no such file: did you mean inspect?"),
@@ -44,13 +61,23 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_wrong_input_is_refused_in_one_line_without_importing_a_library(case: str, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
     words, expected = BAD[case]
-    (tmp_path / "broken.yaml").write_text("val: [\n")
-    places = {"model": demo_checkpoint, "data": demo_data, "broken": tmp_path / "broken.yaml"}
+    places = {"model": demo_checkpoint, "data": demo_data}
+    places |= {"broken": tmp_path / "broken.yaml", "trained": tmp_path / "trained.yaml", "half": tmp_path / "half.pt"}
+    for name in ("broken.yaml", "broken.yaml.pt"):
+        (tmp_path / name).write_text("val: [\n")
+    places["plan"] = tmp_path / "plan.yaml"
+    places["plan"].write_text("checkpoint: best.pt\nsha256: abc\n")
+    places["trained"].write_text("train: images/train\nnames: [one]\n")
+    places["half"].write_bytes(demo_checkpoint.read_bytes()[:100_000])
     command = [sys.executable, "-c", SCRIPT, json.dumps([word.format(**places) for word in words])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=HANGING)
     assert json.loads(done.stdout) == [2, []]
     (line,) = done.stderr.splitlines()
     assert line.startswith("tui-pruner: ") and expected in line
+
+
+def test_names_that_are_repeated_here_are_those_of_the_scan_and_the_report():
+    assert set(EXECUTORS) == set(executors.EXECUTORS) and tuple(FORMATS) == REPORTS
 
 
 def test_every_architecture_is_known_under_the_names_that_ultralytics_accepts():
@@ -90,6 +117,18 @@ def test_shells_complete_commands_and_options(shell: str):
     assert "gate" in completions(shell, "tui-pruner ga") and "groups" not in completions(shell, "tui-pruner ga")
     options = completions(shell, "tui-pruner gate --max")
     assert "--max-drop" in options and "--max-latency" in options and "--images" not in options
+
+
+def test_shells_complete_the_layers_of_the_model(demo_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
+    layers = known_layers(str(demo_checkpoint))
+    assert {"6", "model.6.m.0.cv1"} <= set(layers) and not {"10", "model.22.cv3.0.2"} & set(layers)
+    assert known_layers("nope.pt") == []
+    monkeypatch.setattr(subprocess, "run", None)  # from here on they are in the cache folder
+    assert known_layers(str(demo_checkpoint)) == layers
+    monkeypatch.undo()
+    offered = completed("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
+    assert offered == [f"{name}=" for name in layers if name.startswith("model.6.m")]
+    assert "model.6.cv1" in completed("bash", f"tui-pruner explain {demo_checkpoint} model.6").split()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

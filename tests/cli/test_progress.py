@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.deadlines import HANGING
 from tui_pruner.cli.output import ProgressLine, progress_of, progress_shown, say, tell_progress
+from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import JobProgress
 
 SCRIPT = """
@@ -60,6 +61,14 @@ def test_progress_on_a_dumb_terminal_or_pipe_is_plain_lines():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stderr.splitlines()[:2] == ["validate 0/64 validating", "validate 16/64 validating"]
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(("begun", "told"), [(True, "validate 0/0 loading\n"), (False, "")])
+def test_what_only_reads_input_is_not_told_before_a_refusal(begun: bool, told: str, capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(DataError), progress_shown(False):
+        progress_of("validate")(JobProgress(done=0, total=0, doing="loading", begun=begun))
+        raise DataError("no such data")
+    assert capfd.readouterr().err == told
 
 
 def test_progress_line_has_phase_count_times_and_metric():

@@ -45,6 +45,14 @@ def test_version_is_one_line():
     assert (answer.status, answer.out, answer.err) == (0, f"tui-pruner {__version__}\n", "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_was_closed_is_no_failure(closed: str):
+    script = f'"$@" {closed}; echo "status $?"'
+    words = [sys.executable, "-m", "tui_pruner", "locate", "nowhere"]
+    done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True, check=True, timeout=HANGING)
+    assert done.stdout == "status 2\n" and "failed" not in done.stderr
+
+
 def test_json_is_alone_on_stdout_and_remarks_are_on_stderr():
     answer = spawn("inspect", *FIELD_MODEL, "--imgsz", "100", "--json")
     assert answer.status == 0

@@ -11,6 +11,7 @@ from ultralytics.data.utils import IMG_FORMATS, img2label_paths
 
 from tests.jobs.conftest import draw_scene
 from tui_pruner.domain.errors import DataError
+from tui_pruner.jobs.data import dataset
 from tui_pruner.jobs.data.dataset import IMAGE_SUFFIXES, label_of, read_data
 from tui_pruner.storage.yaml import PASSED_ON, everywhere
 
@@ -279,7 +280,9 @@ def test_subset_of_full_size_is_the_whole_set(scenes):
         data.subset(0, 0)
 
 
-def test_digest_depends_on_images_labels_and_classes(scenes, write_yaml):
+@pytest.mark.parametrize("many", [1, 10**6])
+def test_digest_depends_on_images_labels_and_classes(scenes, write_yaml, monkeypatch, many):
+    monkeypatch.setattr(dataset, "MANY", many)
     digests = {read_data(scenes).digest()}
     assert read_data(scenes).digest() in digests
     label = scenes.parent / "labels/val/004.txt"
@@ -296,6 +299,19 @@ def test_digest_depends_on_images_labels_and_classes(scenes, write_yaml):
     digests.add(read_data(scenes).subset(3, 0).digest())
     digests.add(read_data(write_yaml(scenes.parent, {"val": "images/val", "names": ["square", "wide"]})).digest())
     assert len(digests) == 7
+
+
+def test_the_labels_of_a_large_data_set_are_read_again_only_after_a_change(scenes, monkeypatch):
+    whole = read_data(scenes).digest()
+    read: list[Path] = []
+    monkeypatch.setattr(dataset, "MANY", 1)
+    monkeypatch.setattr(dataset, "_labels_in", lambda file, labels=dataset._labels_in: read.append(file) or labels(file))
+    monkeypatch.setattr(dataset, "SETTLED", 0)
+    assert read_data(scenes).digest() == whole and len(read) == 20
+    assert read_data(scenes).digest() == whole and len(read) == 20
+    label = scenes.parent / "labels/val/004.txt"
+    label.write_text(label.read_text() + " ")
+    assert read_data(scenes).digest() != whole and len(read) == 40
 
 
 def test_image_suffixes_equal_those_of_the_installed_ultralytics():

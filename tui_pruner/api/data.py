@@ -1,17 +1,40 @@
-"""Results of the Python API beside models: groups, layers, previews, as frozen dataclasses that a notebook shows as tables."""
+"""What the Python API is given and gives beside models: arguments and their checks; groups, layers and previews, which a notebook shows."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.errors import PrunerError, RequestError, out_of_memory
+from tui_pruner.domain.errors import OutputError, PrunerError, RequestError, out_of_memory
 
 if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from torch import Tensor, nn
+
     from tui_pruner.core.pruning.preview import Size
+    from tui_pruner.core.search.targets import Target
+    from tui_pruner.domain.cuts import Request
+    from tui_pruner.engine.recovery_messages import CompressResult
+
+    class ModuleOptions(TypedDict, total=False):
+        """The options of `tp.open` for a module."""
+
+        kwargs: Mapping[str, Any] | None
+        evaluate: Callable[[nn.Module], float] | None
+        loss: Callable[[nn.Module, Any], Tensor] | None
+        adapters: Mapping[type[nn.Module], Callable[..., None]] | None
+        forward: Callable[..., Any] | None
+        approximate: bool
+
+
+IMAGES = 64
+"""How many images are used for plans and refits, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,110 @@ def aims_of(targets: Sequence[str | Sequence[str]]) -> list[str]:
     if not found:
         raise RequestError('which target? write what shall be left, such as "flops=70%"')
     return found
+
+
+def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Request]:
+    """Return cuts as they are written, as requests.
+
+    Raises:
+        RequestError: a cut cannot be read, or the multiple is none.
+    """
+    from tui_pruner.domain.cuts import parse_request
+
+    demand_counts(round_to=round_to)
+    texts(criterion, 'criteria such as "l2"')
+    return [parse_request(text, criterion, round_to) for text in texts(cuts, 'cuts such as "6=30%"')]
+
+
+def demand_counts(**counts: Any) -> list[str]:
+    """Refuse arguments that are not whole numbers from 1; return the names of those that are given.
+
+    Raises:
+        RequestError: one is not.
+    """
+    given = {name: value for name, value in counts.items() if value is not None}
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise RequestError(f"{name} is {value!r}: give a whole number from 1")
+    return list(given)
+
+
+def demand_sizes(targets: list[Target], otherwise: str) -> list[Target]:
+    """Refuse targets that only measuring can tell; `otherwise`: what to do then.
+
+    Raises:
+        RequestError: one of them is a latency.
+    """
+    from tui_pruner.domain.cuts import LATENCY
+
+    if any(target.measure == LATENCY for target in targets):
+        raise RequestError(f"a latency is found by timing plans, not by arithmetic: {otherwise}")
+    return targets
+
+
+def file_of(given: Any, what: str) -> Path:
+    """Return a path; `what` it is the path of.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not isinstance(given, (str, os.PathLike)):
+        raise RequestError(f"{what} is named by a path, not by a {type(given).__name__}")
+    return Path(given)
+
+
+@contextmanager
+def without_force() -> Iterator[None]:
+    """Say of files that exist what a script can do, in place of an option of the command line.
+
+    Raises:
+        OutputError: the same, in other words.
+    """
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(str(error).replace("give --force", "give force=True")) from error
+
+
+def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str], folder: str | Path, **options: Any) -> CompressResult:
+    """Do everything in one, as `tui-pruner compress` does: each stage in a process of its own, kept, so that a killed one goes on.
+
+    `options` are those of `CompressParameters`: max_drop, epochs, images, format and others.
+
+    Raises:
+        RequestError: there is no such option, or its value is impossible.
+        DataError: the data cannot be used.
+        JobError: a stage ended without a result.
+    """
+    from pydantic import ValidationError
+
+    from tui_pruner.api.session import open
+    from tui_pruner.engine.recovery_messages import CompressParameters
+    from tui_pruner.jobs.compress import run_compression
+    from tui_pruner.storage.recipe import recipe_of
+
+    place, targets = file_of(folder, "the folder"), texts(target, 'targets such as "flops=70%"')
+    fields = open(file_of(model, "the checkpoint"))._fields(data)
+    try:
+        parameters = CompressParameters(**{**fields, "images": IMAGES, **options}, targets=targets, folder=str(place))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        unknown = first["type"] == "extra_forbidden"
+        raise RequestError(f"there is no option {name} of compress" if unknown else f"compress: {name}: {first['msg'].lower()}") from None
+    recipe_of(parameters.model_dump())
+    with without_force():
+        return run_compression(parameters, lambda progress: None)
+
+
+def points_of(points: Any) -> list[list[str]]:
+    """Return the targets of several points, each given as one text or several.
+
+    Raises:
+        RequestError: a point is none.
+    """
+    given = [points] if isinstance(points, str) or not isinstance(points, Iterable) else points
+    return [texts(point, 'targets such as "flops=70%"') for point in given]
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import aims_of, run_on_batches
-from tui_pruner.api.session import IMAGES, Session
+from tui_pruner.api.data import IMAGES, aims_of, demand_sizes, file_of, run_on_batches
+from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, going_on
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def open_module(
 
         allow([trust] if trust else [])
         module = pickled_module(Path(module))
+    for name, function in (("evaluate", evaluate), ("loss", loss)):
+        if function is not None and not callable(function):
+            raise RequestError(f"{name} is a {type(function).__name__}: give a function of a model")
     return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward, approximate)), evaluate, loss)
 
 
@@ -82,7 +85,13 @@ def looked_at(
     refuse_unusable(module)
     if example_inputs is None and not kwargs:
         raise RequestError("how is the module called? give example_inputs=(tensor, ...) or kwargs={name: tensor}")
-    given = inputs_of(example_inputs if example_inputs is not None else ())
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise RequestError(f"kwargs is a {type(kwargs).__name__}: give a dict of arguments by name")
+    if isinstance(example_inputs, (str, bytes)) or not (
+        example_inputs is None or isinstance(example_inputs, Inputs) or hasattr(example_inputs, "__iter__")
+    ):
+        raise RequestError(f"example_inputs is a {type(example_inputs).__name__}: give a tuple of the forward's arguments")
+    given = inputs_of(() if example_inputs is None else example_inputs)
     if forward is not None and not callable(forward):
         raise RequestError(f"forward is a {type(forward).__name__}: give a function that is called as forward(module, *example_inputs)")
     return look(module, Inputs(given.args, {**given.kwargs, **(kwargs or {})}, forward=forward), adapters, approximate)
@@ -117,7 +126,7 @@ class ModuleSession(Session):
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
 
         Args:
-            targets: of flops, params or size, in percent of the whole module or as absolute numbers.
+            targets: of flops, params or bytes, in percent of the whole module or as absolute numbers.
             data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; further entries of a tuple,
                 such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
             criterion: ranks channels where the plan is made by importance.
@@ -131,7 +140,8 @@ class ModuleSession(Session):
         from tui_pruner.core.search.targets import parse_target
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
-        aims, analysis, base = [parse_target(text) for text in aims_of(targets)], self._steps.analysis, self._steps.removal
+        aims = demand_sizes([parse_target(text) for text in aims_of(targets)], "for a module give flops, params or bytes")
+        analysis, base = self._steps.analysis, self._steps.removal
         if data is None:
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         if isinstance(data, (str, Path)):
@@ -212,6 +222,7 @@ class ModuleSession(Session):
 
         if not self._steps.steps:
             raise OutputError("nothing was cut, so there is nothing to save: apply a step first")
+        place = file_of(output, "the folder")
         model, proof = self.model(), self.prove()
         about = {
             "version": tui_pruner.__version__,
@@ -222,7 +233,7 @@ class ModuleSession(Session):
             "refit": self._refit.kept if self._refit is not None else None,
             "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
         }
-        written = save_module(Path(output), with_kept(self._steps.plan, self.kept(), self._widths()), model, about, force)
+        written = save_module(place, with_kept(self._steps.plan, self.kept(), self._widths()), model, about, force)
         self._steps.mark_written()
         return written
 
@@ -269,7 +280,7 @@ def load(folder: str | Path, module: nn.Module, *, adapters: Adapters | None = N
     from tui_pruner.frameworks.plain.module_file import load_module
 
     register_own(adapters or {})
-    return load_module(folder, module)
+    return load_module(file_of(folder, "what was saved"), module)
 
 
 def apply_plan(
@@ -296,7 +307,7 @@ def apply_plan(
     from tui_pruner.frameworks.plain.module_file import check_structure, cut_by_plan
 
     register_own(adapters or {})
-    found = read_plan(plan_file(plan)) if isinstance(plan, (str, Path)) else parse_plan(dict(plan))
+    found = parse_plan(dict(plan)) if isinstance(plan, Mapping) else read_plan(plan_file(file_of(plan, "a plan")))
     if found.kept or not found.steps or (example_inputs is None and not kwargs):
         return cut_by_plan(module, found)
     check_structure(module, found)

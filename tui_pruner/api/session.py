@@ -17,14 +17,18 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from tui_pruner.api.data import Group, Groups, Layer, Preview, aims_of, run_on_batches, texts
+from tui_pruner.api import data as arguments
+from tui_pruner.api.data import IMAGES, Group, Groups, Layer, Preview
 from tui_pruner.domain.errors import PlanError, ProofError, RequestError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from typing_extensions import Unpack
 
+    from tui_pruner.api.data import ModuleOptions
+    from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.model.block_flow import BlockFlow
     from tui_pruner.core.model.checkpoint import Checkpoint
     from tui_pruner.core.pruning.explain import Explanation
@@ -33,11 +37,22 @@ if TYPE_CHECKING:
     from tui_pruner.core.pruning.proof import Proof
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.core.recovery.reconstruction import Recovered
-    from tui_pruner.domain.cuts import Request
-    from tui_pruner.engine.recovery_messages import CompressResult
     from tui_pruner.engine.search_messages import PlanPoint
 
-IMAGES = 64
+
+@overload
+def open(model: str | Path, *, trust: str | None = ..., imgsz: int | None = ..., classes: int | None = ...) -> Session:
+    """Open a file of Ultralytics."""
+
+
+@overload
+def open(model: str | Path, *, trust: str | None = ..., example_inputs: Any, **options: Unpack[ModuleOptions]) -> ModuleSession:
+    """Open a trusted file that holds a module."""
+
+
+@overload
+def open(model: nn.Module, *, example_inputs: Any = ..., **options: Unpack[ModuleOptions]) -> ModuleSession:
+    """Open a module."""
 
 
 def open(
@@ -80,10 +95,13 @@ def open(
         TraceError: its forward cannot be traced.
     """
     options: dict[str, Any] = {"evaluate": evaluate, "loss": loss, "adapters": adapters, "forward": forward, "approximate": approximate}
+    sides = arguments.demand_counts(imgsz=imgsz, classes=classes)
     called = example_inputs is not None or bool(kwargs)
     if not isinstance(model, (str, Path)) or (called and Path(model).suffix.lower() in (".pt", ".pth")):
         from tui_pruner.api.modules import open_module
 
+        if sides:
+            raise RequestError(f"{', '.join(sides)}: for a file of Ultralytics only; a module's inputs and outputs are its own")
         return open_module(model, example_inputs, kwargs, trust=trust, **options)
     if called:
         raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
@@ -151,9 +169,14 @@ class Session:
         return found
 
     def explain(self, a: str, b: str | None = None) -> Explanation:
-        """Return why cutting a's outputs changes b, or everything that it changes."""
+        """Return why cutting a's outputs changes b, or everything that it changes.
+
+        Raises:
+            RequestError: there is no such layer.
+        """
         from tui_pruner.core.pruning.explain import explain
 
+        arguments.texts([a] if b is None else [a, b], 'layers such as "model.6.cv1"')
         return explain(self._steps.analysis, a, b)
 
     def preview(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Preview:
@@ -164,7 +187,7 @@ class Session:
         """
         from tui_pruner.engine.views import layer_widths
 
-        found = self._steps.preview(requests_of(cuts, criterion, round_to))
+        found = self._steps.preview(arguments.requests_of(cuts, criterion, round_to))
         found.demand_possible()
         analysis, arithmetic = self._steps.analysis, self._steps.arithmetic
         before, after = self._steps.widths, arithmetic.widths(self._steps.removal.together(found.removal))
@@ -182,7 +205,7 @@ class Session:
             RequestError: a cut is impossible for this model.
         """
         self._refit = None
-        return self._steps.apply(requests_of(cuts, criterion, round_to)).step
+        return self._steps.apply(arguments.requests_of(cuts, criterion, round_to)).step
 
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
@@ -196,14 +219,17 @@ class Session:
         from tui_pruner.core.search.planner import Planner
         from tui_pruner.core.search.targets import parse_target
 
-        wanted = aims_of(targets)
+        wanted = arguments.aims_of(targets)
         if data is not None:
             (point,) = self.front([wanted], data, criterion or "obs", images)
             if point.plan is None:
                 raise RequestError(point.stopped)
             self.load(point.plan)
             return self.steps[-1]
-        found = Planner(self._steps.analysis, self._steps.removal).plan([parse_target(text) for text in wanted], criterion or "l2")
+        aims = arguments.demand_sizes(
+            [parse_target(text) for text in wanted], "data= the yaml of a data set, or have `tui-pruner plan` do it"
+        )
+        found = Planner(self._steps.analysis, self._steps.removal).plan(aims, criterion or "l2")
         if found.step is None:
             raise RequestError(found.stopped)
         return self._append(found.step)
@@ -220,7 +246,7 @@ class Session:
         from tui_pruner.jobs.plan import run_planning
 
         plan = self._steps.plan.plain() if self._steps.steps else None
-        asked = [[point] if isinstance(point, str) else list(point) for point in points]
+        asked = arguments.points_of(points)
         parameters = PlanningParameters(**{**self._fields(data), "images": images}, plan=plan, points=asked, criterion=criterion)
         return run_planning(parameters, lambda progress: None).points
 
@@ -249,7 +275,7 @@ class Session:
         original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
         kept = by_tensor(self._steps.removal.stays(analysis.coupling))
         frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
-        with run_on_batches():
+        with arguments.run_on_batches():
             self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
         return self._refit
 
@@ -298,7 +324,7 @@ class Session:
         from tui_pruner.core.pruning.plan import read_plan
 
         self._refit = None
-        self._steps.load(read_plan(plan).plain() if isinstance(plan, (str, Path)) else dict(plan))
+        self._steps.load(dict(plan) if isinstance(plan, Mapping) else read_plan(arguments.file_of(plan, "a plan")).plain())
 
     def flow(self) -> list[BlockFlow]:
         """Return where every block's channels come from now: its sources with their offsets, and why widths in a row need not match."""
@@ -316,7 +342,8 @@ class Session:
         """
         from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 
-        return Path(cut_prove_write(self._steps, output, mask=True, force=force).file.output)
+        with arguments.without_force():
+            return Path(cut_prove_write(self._steps, arguments.file_of(output, "the masked model"), mask=True, force=force).file.output)
 
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the model, proved and verified in a clean process, as a file that stock Ultralytics loads; a refit is a stage in it.
@@ -330,9 +357,10 @@ class Session:
         from tui_pruner.frameworks.ultralytics import read_checkpoint
         from tui_pruner.frameworks.ultralytics.writing import cut_prove_write, write_model
 
-        if self._refit is None:
-            return Path(cut_prove_write(self._steps, output, force=force).file.output)
-        with tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
+        output = arguments.file_of(output, "the pruned model")
+        with arguments.without_force(), tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
+            if self._refit is None:
+                return Path(cut_prove_write(self._steps, output, force=force).file.output)
             cut_file = cut_prove_write(self._steps, Path(folder) / "cut.pt").file.output
             source = read_checkpoint(cut_file)
             details = {"kept": self._refit.kept, "distance": dict(self._refit.distance), "original": self.checkpoint.sha256}
@@ -362,37 +390,7 @@ class Session:
     def _fields(self, data: str | Path) -> dict[str, Any]:
         from tui_pruner.storage.yaml import everywhere
 
-        checkpoint = self.checkpoint
-        if not Path(checkpoint.path).is_file():
-            raise PlanError(f"{checkpoint.path} is not a file: plans on data are made for a checkpoint")
-        return {
-            "checkpoint": checkpoint.path,
-            "sha256": checkpoint.sha256,
-            "data": everywhere(Path(data)),
-            "imgsz": self._steps.analysis.imgsz,
-        }
-
-
-def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str], folder: str | Path, **options: Any) -> CompressResult:
-    """Do everything in one, as `tui-pruner compress` does: each stage in a process of its own, kept, so that a killed one goes on.
-
-    `options` are those of `CompressParameters`: max_drop, epochs, images, format and others.
-
-    Raises:
-        DataError: the data cannot be used.
-        JobError: a stage ended without a result.
-    """
-    from tui_pruner.engine.recovery_messages import CompressParameters
-    from tui_pruner.jobs.compress import run_compression
-
-    fields = open(model)._fields(data)
-    targets = [target] if isinstance(target, str) else list(target)
-    parameters = CompressParameters(**{**fields, "images": IMAGES, **options}, targets=targets, folder=str(folder))
-    return run_compression(parameters, lambda progress: None)
-
-
-def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Request]:
-    """Return cuts as they are written, as requests."""
-    from tui_pruner.domain.cuts import parse_request
-
-    return [parse_request(text, criterion, round_to) for text in texts(cuts, 'cuts such as "6=30%"')]
+        path, sha256, imgsz = self.checkpoint.path, self.checkpoint.sha256, self._steps.analysis.imgsz
+        if not Path(path).is_file():
+            raise PlanError(f"{path} is not a file: plans on data are made for a checkpoint")
+        return {"checkpoint": path, "sha256": sha256, "data": everywhere(arguments.file_of(data, "a data set")), "imgsz": imgsz}

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, OutputError, PrunerError, RequestError
+from tui_pruner.domain.errors import FAILED, INTERRUPTED, CheckpointError, DataError, OutputError, PlanError, PrunerError, RequestError
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.storage.model_file import require_model
@@ -116,33 +116,119 @@ QUICKLY_READ = 1 << 18
 """Bytes of YAML that parse fast enough to do it twice; a longer file is parsed only where it is used."""
 
 
-def look_first(options: Mapping[str, Any]) -> None:
+LABELLED = ("validate", "gate", "scan", "finetune")
+"""Commands that need a data set, and read its validation images."""
+UNLABELLED = ("reconstruct", "recalibrate")
+"""Commands that need a data set for its training images."""
+CHECKPOINTS = ("prune", "recalibrate", "reconstruct", "finetune")
+"""Commands whose output is a .pt."""
+REPORTS = (".html", ".htm", ".md", ".markdown")
+"""As in `report/sections.py`, which need not be imported for it; a test compares the two."""
+
+
+def look_first(options: Mapping[str, Any], command: str = "") -> None:
     """Refuse what can be refused without importing a library.
 
     Raises:
-        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, a malformed cut, or an output that is an input.
+        PrunerError: a model that does not exist, a plan or data yaml that cannot be read, no data where it is needed, a malformed cut or
+            target, an unknown criterion, or an output that is an input or cannot be written.
     """
-    from tui_pruner.storage.yaml import located, read_data_yaml, read_plan_file
+    from tui_pruner.storage.yaml import read_plan_file
 
     for name in MODELS:
         for model in listed(options.get(name)):
             require_model(str(model))
     for plan in listed(options.get("plan")):
         if not is_long(Path(plan)):
-            read_plan_file(plan)
+            content = read_plan_file(plan)
+            if isinstance(content, dict) and (lacking := [key for key in ("checkpoint", "sha256") if key not in content]):
+                raise PlanError(f"{plan}: {lacking[0]}: field required")
     if options.get("steps") is not None and not options.get("plan"):
         raise RequestError("--steps selects the first steps of a plan: give --plan FILE too")
-    if options.get("cut"):
-        from tui_pruner.domain.cuts import parse_request
-
-        for cut in options["cut"]:
-            parse_request(cut)
+    look_at_requests(options)
     for data in listed(options.get("data")):
-        file = located(data)
-        may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
-        if not file.is_dir() and not may_be_its_own and not is_long(file):
-            read_data_yaml(file)
+        look_at_data(data, command)
+    if command in (*LABELLED, *UNLABELLED) and options.get("data") is None:
+        raise DataError("which data set? give --data DATA.yaml, the yaml that the model was trained with")
     demand_other_outputs(options)
+    if command != "compress" and not options.get("front"):
+        demand_places(options, command)
+
+
+def look_at_requests(options: Mapping[str, Any]) -> None:
+    """Refuse cuts and targets that cannot be read, and criteria that do not exist.
+
+    Raises:
+        RequestError: it is such an option.
+    """
+    from tui_pruner.domain.criteria import demand_criterion
+    from tui_pruner.domain.cuts import parse_request, read_target
+
+    for cut in listed(options.get("cut")):
+        parse_request(cut)
+    if options.get("criterion"):
+        demand_criterion(options["criterion"])
+    for target in listed(options.get("target")):
+        read_target(target)
+
+
+def look_at_data(data: Path, command: str) -> None:
+    """Refuse a data set that cannot be read, or lacks the images that a command reads.
+
+    Raises:
+        DataError: it is such a data set.
+    """
+    from tui_pruner.jobs.data.dataset import TRAINING, VALIDATION, sources_of
+    from tui_pruner.storage.yaml import located, read_data_yaml, yaml_in
+
+    file = located(data)
+    may_be_its_own = not file.suffix and not file.is_absolute() and not file.exists()  # only Ultralytics knows where
+    if file.is_dir():
+        if any((file / name).is_dir() for split in (TRAINING, VALIDATION) for name in split.folders):
+            return
+        file = yaml_in(file)
+    if may_be_its_own or is_long(file):
+        return
+    found = read_data_yaml(file)
+    if command in UNLABELLED:
+        with contextlib.suppress(DataError):
+            sources_of(found, TRAINING)
+            return
+    if command in (*LABELLED, *UNLABELLED):
+        sources_of(found, VALIDATION)
+
+
+def demand_places(options: Mapping[str, Any], command: str) -> None:
+    """Refuse to write where no file can be, or without --force where one is.
+
+    Raises:
+        OutputError: a command line asks for that.
+    """
+    for name in WRITTEN:
+        for given in listed(options.get(name)):
+            place = Path(given).expanduser()
+            try:
+                there, is_file, has_folder = place.exists(), place.is_file(), place.parent.is_dir()
+            except OSError:  # of too long a name, for instance, which is said where it is written
+                continue
+            if name == "output" and (is_file or not there):
+                demand_suffix(given, place.suffix, command)
+            if not there and not has_folder:
+                raise OutputError(f"{given} cannot be written: no folder {place.parent}, create it first")
+            if is_file and options.get("force") is False and name not in ("junit", "markdown"):
+                raise OutputError(f"{given} exists already: choose another name or give --force")
+
+
+def demand_suffix(given: object, suffix: str, command: str) -> None:
+    """Refuse a name that does not end as what the command writes.
+
+    Raises:
+        OutputError: it is such a name.
+    """
+    if command in CHECKPOINTS and suffix != ".pt":
+        raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
+    if command == "report" and suffix.lower() not in REPORTS:
+        raise OutputError(f"{given} is not a report: its name must end in {' or '.join(REPORTS)}")
 
 
 def demand_other_outputs(options: Mapping[str, Any]) -> None:
@@ -200,3 +286,39 @@ def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
     near = get_close_matches(word, list(commands), n=1, cutoff=0.6)
     if near:
         raise RequestError(f"no command {word!r}, and no such file: did you mean {near[0]}?")
+
+
+PATIENCE = 30
+"""Seconds that a shell waits for the layers of a model that was not completed before."""
+
+
+def known_layers(model: str) -> list[str]:
+    """The blocks and layers of a model that can be cut, for a shell that completes them; none where it cannot be read.
+
+    The first time this takes as long as `inspect`, then they are in the cache folder, until the file changes.
+    """
+    import hashlib
+    import json
+    import subprocess
+
+    from tui_pruner.__main__ import COMPLETION
+    from tui_pruner.storage.atomic import replace_file
+
+    try:
+        file = Path(model).expanduser()
+        status = file.stat() if file.exists() else None
+        key = f"{file.absolute()}\0{status.st_size} {status.st_mtime_ns}" if status else model
+        store = paths.cache_folder() / "layers" / hashlib.sha256(os.fsencode(key)).hexdigest()
+        if store.is_file():
+            return store.read_text(encoding="utf-8").split()
+        environment = {name: value for name, value in os.environ.items() if name != COMPLETION}
+        command = [sys.executable, "-m", "tui_pruner", "inspect", model, "--json"]
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=PATIENCE, check=True)
+        found = []
+        for block in json.loads(done.stdout)["blocks"]:
+            free = [layer["name"] for layer in block["layers"] if layer["status"] != "locked"]
+            found += [str(block["index"]), *free] if free else []
+        replace_file(store, "\n".join(found).encode())
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        return []
+    return found

@@ -12,12 +12,24 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from tui_pruner.cli.launch import look_first
+from tui_pruner.cli.launch import known_layers, look_first
 from tui_pruner.cli.output import progress_shown
 from tui_pruner.domain.criteria import NAMES, NEED_DATA
 from tui_pruner.domain.errors import DataError
 from tui_pruner.storage.settings import Theme
 from tui_pruner.storage.trust import trust
+
+
+def cuts_of(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the layer of a cut: the blocks and layers of the model on the command line."""
+    return [f"{name}=" for name in layers_of(ctx, incomplete)]
+
+
+def layers_of(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete a block or layer of the model on the command line."""
+    model = ctx.params.get("model") or next(iter(ctx.args), None)  # left over where an option still lacks its value
+    return [name for name in known_layers(str(model)) if name.startswith(incomplete)] if model else []
+
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt checkpoint, or the name of an Ultralytics yaml (random weights).")]
 MaybeModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A .pt checkpoint, or an Ultralytics yaml.")]
@@ -27,7 +39,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Classes = Annotated[int | None, typer.Option("--classes", min=1, help="Number of classes of a model from a yaml.")]
 Cuts = Annotated[
     list[str] | None,
-    typer.Option("--cut", metavar="LAYER=AMOUNT", help="Remove 30% or 0.3 or heads:1, keep:205, or drop an inner block; repeatable."),
+    typer.Option(
+        "--cut",
+        metavar="LAYER=AMOUNT",
+        help="Remove 30% or 0.3 or heads:1, keep:205, or drop an inner block; repeatable.",
+        autocompletion=cuts_of,
+    ),
 ]
 KeepClasses = Annotated[
     str | None,
@@ -84,7 +101,7 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
     def trusting(*, trust_files: list[str] | None = None, progress: Progress = Progress.PLAIN, **options: Any) -> Any:
         trust(trust_files or ())
         if looks_first:
-            look_first(options)
+            look_first(options, command.__name__)
         with progress_shown(progress is Progress.JSON):
             return command(**options)
 

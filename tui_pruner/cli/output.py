@@ -190,7 +190,6 @@ class ProgressLine:
 
 BEGINNING: ContextVar[list[str] | None] = ContextVar("BEGINNING", default=None)
 """Lines of text about what is read and prepared: told with the first thing that is done, since bad input is one line alone."""
-READS = ("reading", "preparing")
 LINE: ContextVar[ProgressLine | None] = ContextVar("LINE", default=None)
 """Where progress is shown on a terminal; None where it is written as lines."""
 
@@ -235,7 +234,7 @@ def begin() -> None:
 def tell_line(text: str, progress: JobProgress) -> None:
     """A line of progress on stderr; later, where input is only looked at."""
     held = BEGINNING.get()
-    if held is not None and not progress.done and progress.doing.startswith(READS):
+    if held is not None and not progress.begun:
         held.append(printable(text))
     else:
         say(text)
@@ -264,7 +263,7 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
     def tell(progress: JobProgress) -> None:
         line = LINE.get()
         if AS_EVENTS.get():
-            event("progress", job=job, **progress.model_dump())
+            event("progress", job=job, **progress.model_dump(exclude={"begun"}))
         elif line is not None:
             line.show(progress, job)
         else:
@@ -277,7 +276,7 @@ def tell_progress(progress: JobProgress, figures: str = "") -> None:
     """Write the progress of the part that a job names; `figures` is appended to a line of text."""
     line = LINE.get()
     if AS_EVENTS.get():
-        event("progress", **progress.model_dump())
+        event("progress", **progress.model_dump(exclude={"begun"}))
     elif line is not None:
         line.show(progress)
     else:

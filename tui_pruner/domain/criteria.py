@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tui_pruner.domain.errors import RequestError
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -52,3 +54,13 @@ FROM_IMAGES = tuple(criterion.name for criterion in CRITERIA if criterion.needs 
 NEED_DATA = (*(criterion.name for criterion in CRITERIA if criterion.needs == LABELS), *FROM_IMAGES)
 NAMES = tuple(criterion.name for criterion in CRITERIA if not criterion.needs)
 """Criteria that need only the weights."""
+
+
+def demand_criterion(name: str) -> None:
+    """Refuse a criterion that does not exist.
+
+    Raises:
+        RequestError: there is none of this name.
+    """
+    if name not in _BY_NAME:
+        raise RequestError(f"unknown criterion {name!r}; there are {', '.join((*NAMES, *NEED_DATA))}")

@@ -46,6 +46,7 @@ class JobProgress(Message):
 
     `found`: results since the last report, as plain data, for jobs whose partial results are useful.
     `stage`: the current stage of its recipe; `figure`: the result of that stage, once it is done.
+    `begun`: false while input is read and may still be refused.
     """
 
     done: int
@@ -55,6 +56,7 @@ class JobProgress(Message):
     found: dict[str, Any] | None = None
     stage: str = ""
     figure: str = ""
+    begun: bool = True
 
 
 class CalibrationResult(Message):

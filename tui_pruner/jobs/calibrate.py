@@ -42,7 +42,7 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
 
     started = time.perf_counter()
     data, file = _subset(parameters), place_of(parameters)
-    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint", begun=False))
     checkpoint = opened(parameters)
     coupling = trace_checkpoint(checkpoint)[1]
     checkpoint = with_some_classes(checkpoint, coupling, removal_of_all_but(coupling, parameters.kept_classes))

@@ -72,7 +72,7 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
 
     started = time.perf_counter()
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
-    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoints"))
+    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoints", begun=False))
     pruned, original = (
         opened(parameters),
         open_model(parameters.against, parameters.classes if is_architecture(parameters.against) else None),

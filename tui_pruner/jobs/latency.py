@@ -80,7 +80,7 @@ def opened_model(entry: ModelToTime, on_progress: OnProgress) -> Checkpoint:
     """The checkpoint of a model to time."""
     from tui_pruner.frameworks.ultralytics import open_model
 
-    on_progress(JobProgress(done=0, total=0, doing=f"reading {entry.checkpoint}"))
+    on_progress(JobProgress(done=0, total=0, doing=f"reading {entry.checkpoint}", begun=False))
     return open_model(entry.checkpoint, entry.classes)
 
 
@@ -177,7 +177,7 @@ def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgr
     from tui_pruner.core.search.targets import parse_target
     from tui_pruner.engine.service import measured, plan_view
 
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     analysis = analyse(opened(parameters), parameters.imgsz)
     if parameters.scores:
         analysis.ranking.calibrate(calibration_for(parameters.scores, parameters.sha256, analysis.coupling))

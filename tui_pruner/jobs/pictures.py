@@ -52,7 +52,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     from tui_pruner.report.privacy import neutral_classes
 
     data = read_data(parameters.data).subset(parameters.images, parameters.seed).subset(parameters.pictures, parameters.seed)
-    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint", begun=False))
     checkpoint = opened(parameters)
     kind = predictor_of(checkpoint.model)
     check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, *meant_by(checkpoint.model))

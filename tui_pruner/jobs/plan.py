@@ -92,7 +92,7 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     started = time.perf_counter()
     targets_of(parameters)
     data = held_apart(without_labels(parameters.data), parameters.images, parameters.seed)
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     analysis = analyse(opened(parameters), parameters.imgsz)
     session = PruningSession(analysis)
     if parameters.plan:

@@ -31,7 +31,7 @@ def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneRe
         on_progress(JobProgress(done=0, total=0, doing=doing))
 
     check_output(parameters.output, parameters.checkpoint, parameters.force)
-    say("reading the checkpoint")
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     session.load(parameters.plan)
     say("cutting and proving")

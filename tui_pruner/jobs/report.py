@@ -307,7 +307,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession
 
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     session.load(parameters.plan)
     wanted = ReportMaterial(

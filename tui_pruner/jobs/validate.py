@@ -84,7 +84,7 @@ def run_validation(parameters: ValidationParameters, on_progress: OnProgress) ->
     known = cache.load(key)
     if known is not None:
         return known
-    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint", begun=False))
     result = measure(_planned_model(parameters), data, parameters, on_progress)
     cache.store(key, result)
     return result
@@ -105,7 +105,7 @@ def measure(model: nn.Module, data: DataSet, parameters: ValidationParameters, o
     """
     started = time.perf_counter()
     data = renumbered(data, model)
-    on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator"))
+    on_progress(JobProgress(done=0, total=len(data.images), doing="preparing the validator", begun=False))
     with prepared(model, data, parameters.imgsz, parameters.device) as (validator, notes):
         inside = _report_to(on_progress, validator, len(data.images))
         resamples = _resamples(validator)

@@ -1,4 +1,4 @@
-"""Checks of a model's name and of its file's first byte, without any library: missing, unreadable, or an architecture."""
+"""Checks of a model's name and of its file's beginning, without any library: missing, unreadable, no archive, or an architecture."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ ARCHITECTURES = (".yaml", ".yml")
 SCALE = re.compile(r"(\d+)([nslmx])(.+)?$")
 """How Ultralytics finds the file of all scales in a name: yolov8s.yaml is in yolov8.yaml."""
 P6 = re.compile(r"yolov([58])([nsmlx])6")
+
+
+RETRAIN = "give the best.pt or last.pt that Ultralytics saved"
+BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF", f"is a PyTorch file in the format before 1.6: save it again with a newer torch, or {RETRAIN}"),
+    (b"\x80", f"is a bare pickle, not a PyTorch checkpoint: {RETRAIN}"),
+    (b"\x89PNG", f"is a PNG image, not a checkpoint: {RETRAIN}"),
+    (b"\xff\xd8\xff", f"is a JPEG image, not a checkpoint: {RETRAIN}"),
+    (b"GIF8", f"is a GIF image, not a checkpoint: {RETRAIN}"),
+    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
+    (b"\x89HDF", f"is an HDF5 file, not a checkpoint: {RETRAIN}"),
+    (b"<", "is a web page or XML, not a checkpoint: the download has probably failed, fetch it again"),
+)
+ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
 def is_architecture(path: str) -> bool:
@@ -39,6 +54,38 @@ def require_readable_file(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
+def require_zip(path: Path) -> None:
+    """Refuse a file that is no zip archive, as PyTorch's files are, and say what it is instead.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(512)
+    if path.suffix.lower() == ".onnx" or looks_like_onnx(beginning):
+        raise CheckpointError(f"{path} {ONNX}")
+    if not beginning.startswith(b"PK"):
+        raise CheckpointError(f"{path} {_what_it_is(beginning)}")
+    import zipfile  # late: no first screen waits for it
+
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is truncated (its end is missing): fetch it again")
+
+
+def looks_like_onnx(beginning: bytes) -> bool:
+    """Whether the bytes begin like a serialised ONNX model: its IR version, then a producer, graph or operator set."""
+    return len(beginning) > 3 and beginning[0] == 0x08 and beginning[1] < 32 and beginning[2] in (0x12, 0x1A, 0x3A, 0x42)
+
+
+def _what_it_is(beginning: bytes) -> str:
+    if beginning[257:262] == b"ustar":
+        return f"is a tar archive, perhaps PyTorch's oldest format: {RETRAIN}"
+    for start, verdict in BEGINNINGS:
+        if beginning.startswith(start):
+            return verdict
+    return f"is not a PyTorch checkpoint: {RETRAIN}"
+
+
 def require_model(name: str) -> None:
     """Refuse a name that is neither a file nor an architecture of Ultralytics, without importing Ultralytics.
 
@@ -48,6 +95,7 @@ def require_model(name: str) -> None:
         CheckpointError: the model does not exist."""
     if not is_architecture(name):
         require_readable_file(Path(name).expanduser())
+        require_zip(Path(name).expanduser())
     elif "/" not in name and not Path(name).exists() and known_architectures() and not same_architecture(name):
         raise CheckpointError(f"{name}: no such architecture{nearest(name)}")
 

@@ -59,7 +59,7 @@ def trust(digits: Iterable[str]) -> None:
     known = [text.strip().lower() for text in digits]
     for text in known:
         if not DIGITS.fullmatch(text):
-            raise RequestError(f"--trust {text!r} is no SHA-256: give at least the first {SHORTEST} of its hexadecimal digits")
+            raise RequestError(f"{text!r} is no SHA-256 to trust: give at least the first {SHORTEST} of its hexadecimal digits")
     os.environ[VARIABLE] = ",".join(dict.fromkeys([*_told(), *known]))
 
 

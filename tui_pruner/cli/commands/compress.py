@@ -12,7 +12,8 @@ from tui_pruner.cli.commands.recover import tell_training
 from tui_pruner.cli.launch import look_first
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
-from tui_pruner.domain.errors import OutputError
+from tui_pruner.domain.criteria import demand_criterion
+from tui_pruner.domain.errors import OutputError, RequestError
 from tui_pruner.domain.results import main_metric
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def compress(
             return written(fields, data, write_recipe, force)
         if output is None:
             raise OutputError("which folder? give -o FOLDER")
+        if not (fields["targets"] or plan or keep_classes):
+            raise RequestError("no target: give one, such as flops=60%")
+        demand_criterion(fields["criterion"])
         from tui_pruner.cli.job_runs import NO_DATA, run_job
         from tui_pruner.cli.session import open_session
         from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult

@@ -22,6 +22,7 @@ from tui_pruner.cli.options import (
     PlanFile,
     RoundTo,
     Steps,
+    layers_of,
 )
 from tui_pruner.cli.output import Output, change, reserved_stdout, shape
 from tui_pruner.domain.formatting import large
@@ -212,8 +213,10 @@ def plain(found: Contents, refusal: CheckpointError | None) -> dict[str, Any]:
 
 def explain(
     model: Model,
-    first: Annotated[str, typer.Argument(metavar="A", help="A layer, a block number or a module path.")],
-    second: Annotated[str | None, typer.Argument(metavar="[B]", help="Another one: how do A's channels get there?")] = None,
+    first: Annotated[str, typer.Argument(metavar="A", autocompletion=layers_of, help="A layer, a block number or a module path.")],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", autocompletion=layers_of, help="Another one: how do A's channels get there?")
+    ] = None,
     imgsz: ImageSize = None,
     device: Device = "",
     classes: Classes = None,

@@ -158,7 +158,7 @@ def preview(
 ) -> int:
     """What cuts would do: sizes and shapes before and after, and PyTorch's dry run of them."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.api.session import requests_of
+        from tui_pruner.api.data import requests_of
         from tui_pruner.core.pruning.preview import dry_run
         from tui_pruner.engine.views import preview_view
 

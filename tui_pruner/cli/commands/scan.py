@@ -28,7 +28,11 @@ Written = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", 
 SavePlan = Annotated[
     Path | None, typer.Option("--save-plan", "--plan", metavar="FILE", help="Write the plan of all groups that drop at most --max-drop.")
 ]
-Executor = Annotated[str, typer.Option("--executor", metavar="local|ray", help="Run the trials on this machine or on a Ray cluster.")]
+EXECUTORS = ("local", "ray")
+"""As in `jobs/scan/executors.py`, which need not be imported for it; a test compares the two."""
+Executor = Annotated[
+    str, typer.Option("--executor", metavar="|".join(EXECUTORS), help="Run the trials on this machine or on a Ray cluster.")
+]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine; each takes a GPU or a share of the cores.")]
 Address = Annotated[str, typer.Option("--address", help="The Ray cluster: auto, host:port, or ray://host:port.")]
 GpusPerTask = Annotated[
@@ -62,6 +66,9 @@ def scan(
 ) -> int:
     """The sensitivity of every group: each alone with its linked parts, without surgery. A killed scan resumes."""
     with reserved_stdout(as_json) as results:
+        data_set, shares = needed(data), parse_ratios(ratios)
+        if executor not in EXECUTORS:
+            raise RequestError(f"no executor {executor!r}: it is one of {', '.join(EXECUTORS)}")
         from tui_pruner.core.model.analysis import analyse
         from tui_pruner.core.pruning.plan import save_plan as write_plan
         from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
@@ -69,8 +76,6 @@ def scan(
         from tui_pruner.jobs.scan.scan import run_scan
         from tui_pruner.storage.atomic import check_place
 
-        data_set = needed(data)
-        shares = parse_ratios(ratios)
         for file, what, example in ((output, "the scan", "scan.json"), (save_plan, "the plan", "plan.yaml")):
             if file:
                 check_place(file, f"{what} {file}", example, force)

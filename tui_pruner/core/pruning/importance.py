@@ -22,7 +22,7 @@ from torch_pruning.dependency import Dependency, Group, Node
 
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Member
 from tui_pruner.core.tracing.labels import Role
-from tui_pruner.domain.criteria import NAMES, NEED_DATA
+from tui_pruner.domain.criteria import NAMES, NEED_DATA, demand_criterion
 from tui_pruner.domain.errors import DataError, RequestError
 
 Scores = NDArray[np.float64]
@@ -253,7 +253,7 @@ class Ranking:
                 f"the criterion {criterion} ranks by calibration images, which this model has not been through: "
                 f"calibrate it first (--data DATA.yaml), or use {', '.join(NAMES)}"
             )
-        raise RequestError(f"unknown criterion {criterion!r}; there are {', '.join((*NAMES, *NEED_DATA))}")
+        demand_criterion(criterion)
 
     def scores(self, group: ChannelGroup, criterion: str = "l2") -> Scores:
         """One score per channel of the group, larger is more important.

@@ -105,7 +105,7 @@ class PruningSession:
             RequestError: a request cannot be done, or there is none.
         """
         if not requests:
-            raise RequestError("nothing to apply: mark a layer and set a ratio first")
+            raise RequestError("nothing to apply: there is no cut")
         found = self.preview(requests)
         found.demand_clean()
         removal = self.removal.together(found.removal)

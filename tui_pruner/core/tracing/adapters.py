@@ -51,6 +51,8 @@ def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
     Raises:
         RequestError: a key is not a class, or a value is not a function.
     """
+    if not isinstance(adapters, Mapping):
+        raise RequestError(f"adapters are a {type(adapters).__name__}: give {{Class: function(module, kept)}}")
     for kind, function in adapters.items():
         if not (isinstance(kind, type) and issubclass(kind, nn.Module) and callable(function)):
             raise RequestError(f"the adapter for {kind!r} is none: adapters are {{Class: function(module, kept)}}")

@@ -28,7 +28,6 @@ from tui_pruner.frameworks.ultralytics.security.allowed_names import (
     refusal_of,
 )
 from tui_pruner.frameworks.ultralytics.security.archive import (
-    RETRAIN,
     Confined,
     Contents,
     confined,
@@ -43,7 +42,7 @@ from tui_pruner.frameworks.ultralytics.security.model_scan import (
     require_own_calls,
     unwrapped,
 )
-from tui_pruner.storage.model_file import is_architecture, require_readable_file
+from tui_pruner.storage.model_file import RETRAIN, is_architecture, require_readable_file
 from tui_pruner.storage.trust import fingerprint, is_trusted
 
 

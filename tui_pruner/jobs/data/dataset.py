@@ -8,18 +8,25 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tui_pruner.domain.errors import DataError
 from tui_pruner.domain.formatting import BYTES
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
 from tui_pruner.storage.yaml import DataYaml, located, names_of, read_data_yaml, settings_of, yaml_in
 
 # Ultralytics' own list, repeated so that a cached result is found without importing torch; a test compares the two.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 HELD_OUT = 4
 """One image in this many is held out to judge by."""
+MANY = 2000
+"""Images from which on it takes long to read all label files."""
+SETTLED = 3_000_000_000
+"""Nanoseconds after which another change of a file has another time, with the clocks of all usual file systems."""
 
 
 class Split(NamedTuple):
@@ -62,11 +69,25 @@ class DataSet:
         return dataclasses.replace(self, images=images)
 
     def digest(self) -> str:
-        """SHA-256 of the classes, the settings, every image by path, size and modification time, and every label file by its content."""
+        """SHA-256 of the classes, the settings, every image by path, size and modification time, and every label file by its content.
+
+        That of many images is kept, so that label files are read again only where the status of one has changed.
+        """
+        if len(self.images) < MANY:
+            return self._hashed(_labels_in)
+        store = paths.cache_folder() / "data" / self._hashed(_status_of)
+        with contextlib.suppress(OSError, ValueError):
+            return bytes.fromhex(store.read_text(encoding="ascii")).hex()
+        found = self._hashed(_labels_in)
+        with contextlib.suppress(OSError):
+            replace_file(store, found.encode())
+        return found
+
+    def _hashed(self, labels: Callable[[Path], bytes]) -> str:
         content = hashlib.sha256(json.dumps([self.names, dict(self.settings)], sort_keys=True, default=str).encode())
         for image in self.images:
             content.update(f"{image}\0{_stamp(image)}\0".encode(errors="surrogateescape"))
-            content.update(_labels_in(label_of(image)))
+            content.update(labels(label_of(image)))
         return content.hexdigest()
 
 
@@ -82,8 +103,8 @@ def read_data(file: str | Path, split: Split = VALIDATION) -> DataSet:
     if folder is not None and not (folder / "images").is_dir():
         return _class_folders(path, folder)
     data = read_data_yaml(yaml_in(path) if path.is_dir() else path)
-    sources = _sources(data, split)
-    images = tuple(sorted(_images(data.path, sources)))
+    sources = sources_of(data, split)
+    images = tuple(sorted(_images(data.path, sources), key=lambda image: image.parts))
     if not images:
         raise data.error(f": the {split.keys[0]} split holds no images; expected files such as .jpg or .png under {sources[0]}")
     _check_present(data.path, images)
@@ -159,7 +180,7 @@ def _class_folders(path: Path, split: Path) -> DataSet:
     return DataSet(path, names, images, {}, in_class_folders=True)
 
 
-def _sources(data: DataYaml, split: Split) -> list[Path]:
+def sources_of(data: DataYaml, split: Split) -> list[Path]:
     """The folders and list files of a split, absolute."""
     key = split.keys[0]
     given = next((data.content[name] for name in split.keys if data.content.get(name)), None)
@@ -215,7 +236,8 @@ def _images(path: Path, sources: Iterable[Path]) -> Iterator[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+        place = Path(parent)
+        yield from (place / name for name in files if not name.startswith("."))
 
 
 def _listed(path: Path, source: Path) -> Iterator[Path]:
@@ -246,6 +268,17 @@ def _labels_in(file: Path) -> bytes:
         return hashlib.sha256(file.read_bytes()).digest()
     except OSError:
         return b"missing"
+
+
+def _status_of(file: Path) -> bytes:
+    """What changes with a file; its content where that was just now, since within one tick of the disk's clock it may change once more."""
+    try:
+        status = file.stat()
+    except OSError:
+        return b"missing"
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < SETTLED:
+        return _labels_in(file)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}\0".encode()
 
 
 def _stamp(file: Path) -> str:

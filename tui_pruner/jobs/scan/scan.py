@@ -106,7 +106,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     started = time.perf_counter()
     executor = executor_for(parameters.executor)
     data = read_data(parameters.data).subset(parameters.images, parameters.seed)
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     analysis = analyse(opened(parameters), parameters.imgsz)
     rank_by(analysis, parameters.criterion, parameters, parameters.calibration_images, on_progress)
     scan = Scan(analysis, parameters, data, ScanStore(parameters, data.digest()))

@@ -105,7 +105,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     started = time.perf_counter()
     check_output(parameters.output, parameters.checkpoint, parameters.force)
     data = read_both(parameters.data)
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint"))
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     checkpoint = opened(parameters)
     require_writable(checkpoint, parameters.output)
     data = TrainingData(*(renumbered(split, checkpoint.model) for split in data))
@@ -116,7 +116,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     run = run_of(parameters)
     with run.alone(), permitting(own_names_of(checkpoint, teacher)):
         start = None if parameters.sparsity else metrics_before(checkpoint, data, parameters, on_progress)
-        on_progress(JobProgress(done=0, total=0, doing="preparing the training"))
+        on_progress(JobProgress(done=0, total=0, doing="preparing the training", begun=False))
         with training_view(data) as view:
             notes = train(checkpoint, teacher, view, parameters, run, on_progress)
         trained, best_epoch = best_of(start, checkpoint, read_trained(run.best, checkpoint), run.best_epoch)

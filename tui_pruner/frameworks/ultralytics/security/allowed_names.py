@@ -22,9 +22,10 @@ from torch import nn
 from tui_pruner.core.tracing.cache import LIBRARIES, code_of, module_spec
 from tui_pruner.domain.errors import CheckpointError, UntrustedError
 from tui_pruner.frameworks.ultralytics.building import stock_tasks
-from tui_pruner.frameworks.ultralytics.security.archive import PICKLE, RETRAIN, Contents, names_in
+from tui_pruner.frameworks.ultralytics.security.archive import PICKLE, Contents, names_in
 from tui_pruner.frameworks.ultralytics.security.model_scan import COMPILER, MADE_PLAIN, WRAPPERS, Ignored, Wrapper
 from tui_pruner.frameworks.ultralytics.security.pickle_scan import CALLS, DILL_TYPE, PLAIN_TYPES, todays_name
+from tui_pruner.storage.model_file import RETRAIN
 
 RENAMED = {
     "ultralytics.yolo.utils": "ultralytics.utils",

@@ -20,8 +20,8 @@ from typing import Any
 
 from tui_pruner.domain.errors import CheckpointError
 from tui_pruner.frameworks.ultralytics.security.pickle_scan import LARGEST_PICKLE, Malformed, RefusedPickle, Survey, survey, todays_name
+from tui_pruner.storage.model_file import RETRAIN, require_zip
 
-RETRAIN = "give the best.pt or last.pt that Ultralytics saved"
 LARGEST_DIRECTORY = 4 << 20
 """Twenty times that of YOLOv9e."""
 LONGEST_END = (1 << 16) + 22
@@ -29,46 +29,14 @@ IN_64_BITS = 0xFFFFFFFF
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, OSError)
 """What `zipfile` raises for damaged bytes, depending on where the damage is."""
 
-BEGINNINGS: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: run `git lfs pull`"),
-    (b"\x80\x02\x8a\x0al\xfc\x9cF", f"is a PyTorch file in the format before 1.6: save it again with a newer torch, or {RETRAIN}"),
-    (b"\x80", f"is a bare pickle, not a PyTorch checkpoint: {RETRAIN}"),
-    (b"\x89PNG", f"is a PNG image, not a checkpoint: {RETRAIN}"),
-    (b"\xff\xd8\xff", f"is a JPEG image, not a checkpoint: {RETRAIN}"),
-    (b"GIF8", f"is a GIF image, not a checkpoint: {RETRAIN}"),
-    (b"\x1f\x8b", "is a gzip archive: unpack it first"),
-    (b"\x89HDF", f"is an HDF5 file, not a checkpoint: {RETRAIN}"),
-    (b"<", "is a web page or XML, not a checkpoint: the download has probably failed, fetch it again"),
-)
-ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
-
 
 def require_sound_archive(path: Path) -> None:
     """Refuse what is not an intact PyTorch archive, and say what it is instead.
 
     Every checksum inside is compared, since PyTorch itself loads a file with a flipped byte without an error.
     """
-    with path.open("rb") as file:
-        beginning = file.read(512)
-    if path.suffix.lower() == ".onnx" or looks_like_onnx(beginning):
-        raise CheckpointError(f"{path} {ONNX}")
-    if not beginning.startswith(b"PK"):
-        raise CheckpointError(f"{path} {_what_it_is(beginning)}")
+    require_zip(path)
     _require_checkpoint_members(path, _intact_members(path))
-
-
-def looks_like_onnx(beginning: bytes) -> bool:
-    """Whether the bytes begin like a serialised ONNX model: its IR version, then a producer, graph or operator set."""
-    return len(beginning) > 3 and beginning[0] == 0x08 and beginning[1] < 32 and beginning[2] in (0x12, 0x1A, 0x3A, 0x42)
-
-
-def _what_it_is(beginning: bytes) -> str:
-    if beginning[257:262] == b"ustar":
-        return f"is a tar archive, perhaps PyTorch's oldest format: {RETRAIN}"
-    for start, verdict in BEGINNINGS:
-        if beginning.startswith(start):
-            return verdict
-    return f"is not a PyTorch checkpoint: {RETRAIN}"
 
 
 def _require_sane_directory(path: Path) -> None:

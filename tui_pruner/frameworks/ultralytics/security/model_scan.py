@@ -19,7 +19,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from tui_pruner.core.model.copies import OWN_TABLES
 from tui_pruner.core.model.layers import computing_hooks
 from tui_pruner.domain.errors import CheckpointError, UntrustedError
-from tui_pruner.frameworks.ultralytics.security.archive import RETRAIN
+from tui_pruner.storage.model_file import RETRAIN
 
 WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel",
