@@ -13,7 +13,7 @@ import pytest
 from tui_pruner.domain.errors import PlanError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths, sessions
-from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, dropped_session, new_id, session_to_resume
+from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, last_session, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
 HOLDS = """
@@ -97,12 +97,14 @@ def test_lock_of_a_dead_process_is_taken_over(held: Held):
     assert session_to_resume().id == held.session.id
 
 
-def test_only_sessions_that_were_not_closed_are_offered():
+def test_the_last_session_is_of_the_same_content_and_says_whether_it_was_left():
+    sha256 = session().plan["sha256"]
     keep(session())
-    assert dropped_session("/models/best.pt") is not None
-    assert dropped_session("/models/other.pt") is None
+    assert not last_session("/models/best.pt", sha256).left
+    assert last_session("/models/other.pt", sha256) is None
+    assert last_session("/models/best.pt", "another content") is None
     keep(session(left=True))
-    assert dropped_session("/models/best.pt") is None
+    assert last_session("/models/best.pt", sha256).left
 
 
 def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():

@@ -126,9 +126,9 @@ def test_shells_complete_the_layers_of_the_model(demo_checkpoint: Path, monkeypa
     monkeypatch.setattr(subprocess, "run", None)  # from here on they are in the cache folder
     assert known_layers(str(demo_checkpoint)) == layers
     monkeypatch.undo()
-    offered = completed("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
+    offered = completions("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
     assert offered == [f"{name}=" for name in layers if name.startswith("model.6.m")]
-    assert "model.6.cv1" in completed("bash", f"tui-pruner explain {demo_checkpoint} model.6").split()
+    assert "model.6.cv1" in completions("bash", f"tui-pruner explain {demo_checkpoint} model.6").split()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

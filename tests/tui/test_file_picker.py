@@ -12,7 +12,7 @@ from textual.app import App
 from tests.bad_files import NOT_CHECKPOINTS
 from tests.tui.helpers import screen_text, until
 from tui_pruner.tui.screens.entry_list import Entries
-from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, entries_in, kind_of, matching
+from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, data_near, entries_in, kind_of, matching
 
 
 class Picking(App[str]):
@@ -41,6 +41,21 @@ def folder(tmp_path: Path, demo_checkpoint: Path) -> Path:
         (tmp_path / name).write_text("backbone: []" if name == "net.yaml" else "train: images")
     (tmp_path / "broken.pt").symlink_to(tmp_path / "nowhere.pt")
     return tmp_path
+
+
+def test_data_yamls_beside_a_checkpoint_are_found_after_the_one_it_was_trained_with(folder, monkeypatch: pytest.MonkeyPatch):
+    run = folder / "runs" / "train"
+    (run / "weights").mkdir()
+    elsewhere = folder.parent / f"{folder.name}-elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert data_near(str(folder / "Last.pt")) == [str(folder / "data.yml")]
+    (run / "args.yaml").write_text(f"task: detect\ndata: {folder / 'data.yml'}\n")
+    assert data_near(str(run / "weights" / "best.pt")) == [str(folder / "data.yml")]
+    (run / "args.yaml").write_text("data: coco8.yaml\n")
+    assert data_near(str(run / "weights" / "best.pt")) == []
+    monkeypatch.chdir(folder)
+    assert data_near("Last.pt") == ["data.yml"]
 
 
 def test_folder_lists_folders_then_models_by_name_without_hidden_or_broken_files(folder):
@@ -89,7 +104,7 @@ async def test_unreadable_folder_is_reported(folder):
     app = Picking(folder)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "runs/" in screen_text(app), "the files")
-        await pilot.press("enter")
+        await pilot.press("up", "up", "enter")
         await until(pilot, lambda: "cannot be opened: permission denied" in screen_text(app), "the reason")
     (folder / "runs").chmod(0o700)
 
@@ -99,9 +114,17 @@ async def test_deleted_folder_is_reported_and_the_picker_stays(folder):
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "runs/" in screen_text(app), "the files")
         (folder / "runs").rename(folder / "walks")
-        await pilot.press("enter")
+        await pilot.press("up", "up", "enter")
         await until(pilot, lambda: "cannot be opened: no such file or directory" in screen_text(app), "the reason")
         assert "Last.pt" in screen_text(app)
+
+
+async def test_the_cursor_begins_on_a_checkpoint_and_enter_opens_where_it_was_moved_to(folder):
+    app = Picking(folder)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "not a PyTorch checkpoint" in screen_text(app), "what the first checkpoint is")
+        await pilot.press("down", "enter")
+    assert app.return_value == str(folder / "net.yaml")
 
 
 async def test_ten_thousand_files_are_listed_and_filtered_while_typing(tmp_path):
@@ -110,7 +133,7 @@ async def test_ten_thousand_files_are_listed_and_filtered_while_typing(tmp_path)
     app = Picking(tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "epoch00000.pt" in screen_text(app), "the files")
-        assert "10000 models here" in screen_text(app) or "empty" in screen_text(app)
+        assert "10000 checkpoints here" in screen_text(app) or "empty" in screen_text(app)
         started = time.perf_counter()
         await pilot.press("end", *"09999")
         await until(pilot, lambda: app.screen.query_one(Entries).key == "epoch09999.pt", "the last one")

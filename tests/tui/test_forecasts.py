@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tui_pruner.domain.forecast import NOISE, drop_at, forecast, learnt, summed
 from tui_pruner.engine.search_messages import ScanDrops
-from tui_pruner.tui.job_specs.search import Scanned
+from tui_pruner.tui.job_specs.search import Scanned, kept_scan
+from tui_pruner.tui.job_specs.search import scan_of as restored
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.stages import Stages
 
@@ -49,12 +51,19 @@ def scan_of(data: str) -> Scanned:
     return Scanned("l2", data, 2, "mAP", 0.9, {"model.5": DROPS}, ScanDrops(baseline=0.9, trials=[]), {"model.5": 1})
 
 
+def test_a_scan_survives_a_session_on_disk():
+    found = scan_of("theirs.yaml")
+    assert restored(json.loads(json.dumps(kept_scan(found)))) == found and kept_scan(None) == {}
+
+
 async def test_header_shows_the_forecast_and_the_steps_its_error(start, demo_checkpoint: Path, demo_data: Path):
     async with start(size=(140, 40), opening=Opening(str(demo_checkpoint), images=2)) as desk:
         desk.state.checkpoint.data, desk.state.automatic = str(demo_data), False
         desk.bench.store.update(scan=scan_of(str(demo_data)))
         desk.state.metrics.by_plan[""] = 0.9
         await desk.go("model.5")
+        await desk.until(lambda: "Widths  multiples of 16" in desk.text, "the widths")
+        assert "~−.015" in desk.line("−12%"), "the drop at 12.5 %, between the scanned shares"
         await desk.press("3", "0", "enter")
         await desk.until(lambda: "~.85" in desk.text, "the forecast")
         assert "±.025" in desk.line("~.85")

@@ -135,7 +135,7 @@ def cut_the_heaviest(walk: Walk) -> None:
     for name, ratio in zip(heaviest, RATIOS, strict=True):
         terminal.press("home", *["down"] * list(rows).index(name), str(ratio), "enter")
         terminal.wait_for(rf"−{ratio}%")
-    terminal.wait_for("4 layers by different amounts")
+    terminal.wait_for(r"4 layers −\d+…\d+%")
     walk.sees("heaviest")
     terminal.press("escape")
     terminal.wait_for(lambda text: "by FLOPs" not in text)

@@ -4,6 +4,7 @@ import pytest
 
 from tui_pruner.domain.formatting import count, duration, file_size, giga, operations, score, tiny
 from tui_pruner.tui import drawing
+from tui_pruner.tui.panes.comparison import usual_widths
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,9 @@ def test_counts_have_three_digits(number, text):
     assert count(number) == text
 
 
-@pytest.mark.parametrize(("flops", "text"), [(512e6, "0.512"), (999.6e6, "1.0"), (8.1e9, "8.1"), (99.96e9, "100"), (165.2e9, "165")])
+@pytest.mark.parametrize(
+    ("flops", "text"), [(512e6, "0.512"), (999.6e6, "1.00"), (1.022e9, "1.02"), (8.1e9, "8.10"), (99.96e9, "100"), (165.2e9, "165")]
+)
 def test_giga_flops_keep_distinguishable_digits(flops, text):
     assert giga(flops) == text
 
@@ -71,3 +74,17 @@ def test_file_sizes_have_a_space_before_the_unit():
 
 def test_change_too_small_for_a_digit_is_still_shown():
     assert drawing.change(10_000, 9_999) == "▼<0.1%"
+
+
+def test_a_spread_of_ratios_has_one_sign_and_a_relative_change_its_own():
+    assert (drawing.spread([30]), drawing.spread([50, 10, 30])) == ("−30%", "−10…50%")
+    assert (drawing.relative(0.602, 0.588), drawing.relative(0.5, 0.51)) == (" (−2.3%)", " (+2.0%)")
+    assert drawing.relative(0.9, 0.9) == drawing.relative(0.0, 0.1) == ""
+
+
+@pytest.mark.parametrize(
+    ("now", "step", "widths"),
+    [(256, 32, [224, 192, 160, 128, 96, 64]), (64, 8, [56, 48, 40, 32, 24, 16]), (3, 1, [2, 1]), (1, 1, [])],
+)
+def test_usual_widths_are_multiples_down_to_a_quarter(now, step, widths):
+    assert usual_widths(now) == (step, widths)

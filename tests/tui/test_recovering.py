@@ -38,7 +38,7 @@ async def test_result_of_a_fine_tuning_is_reported_with_its_epochs(demo_data: Pa
     )  # fmt: skip
     outcome = await job_of("10 epochs", demo_data, taken).take(result.model_dump())
     assert taken == ["out.pt"]
-    assert outcome.figure.startswith("mAP .881 on all validation images: epoch 2 of 3 was best, stopped early")
+    assert outcome.figure.startswith("mAP .881 on all validation images, O opens it, epoch 2 of 3 was best, stopped early")
     assert ("epoch 2", "mAP .881, box_loss 0.5") in outcome.details
 
 
@@ -68,7 +68,7 @@ async def test_result_of_a_refit_names_the_kept_candidate(demo_data: Path):
     taken: list[str] = []
     outcome = await job_of("refit", demo_data, taken).take(refit_result().model_dump())
     assert taken == ["out.pt"]
-    assert outcome.figure == "refitted and recalibrated, distance 0.310→0.024, 48 images"
+    assert outcome.figure == "refitted and recalibrated, O opens it, distance 0.310→0.024, 48 images"
     details = list(outcome.details)
     assert ("0.024", "refitted and recalibrated, kept as the closest") in details and ("0.310", "cut") in details
     assert ("outputs", "scores 0.040, masks 0.008") in details
@@ -77,7 +77,7 @@ async def test_result_of_a_refit_names_the_kept_candidate(demo_data: Path):
     assert dict(details)["proof"] == "the masked twin proves the cut alone; the refit that follows is judged by its distance"
     assert "proved" not in outcome.figure
     outcome = await job_of("refit", demo_data, []).take(refit_result(kept="cut").model_dump())
-    assert outcome.figure.startswith("kept as cut, distance 0.310,")
+    assert outcome.figure.startswith("kept as cut, O opens it, distance 0.310,")
 
 
 async def test_proved_step_is_refitted_before_its_validation_if_automatic_refit_is_on(start, demo_checkpoint: Path, demo_data: Path):
@@ -100,7 +100,7 @@ async def test_proved_step_is_refitted_before_its_validation_if_automatic_refit_
         await desk.press("3", "0", "enter", "a")
         await desk.until(lambda: bench.store.state.metrics.latest is not None, "the validation of the step")
         kinds = [job.spec.name for job in bench.queue.jobs]
-        assert kinds == ["reconstruct step 1", "validate checkpoint", "validate step 1"]
+        assert kinds == ["refit step 1", "validate checkpoint", "validate step 1"]
         assert desk.state.session.steps[0].proof.equal, "the proof came first"
         parameters = bench.queue.jobs[0].parameters
         assert (parameters.original, parameters.images) == (str(demo_checkpoint), 64)

@@ -10,8 +10,11 @@ import pytest_asyncio
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount
+from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage import sessions
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.job_specs.search import Scanned
+from tui_pruner.tui.messages import ModelChosen
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question
 
@@ -73,6 +76,19 @@ async def test_crashed_session_is_offered_for_resuming_and_a_closed_one_only_on_
     assert saved.left
     async with start(opening=Opening.of(saved)) as desk:
         await desk.until(lambda: is_restored(desk), "the session")
+
+
+async def test_going_back_to_a_stage_resumes_its_session_without_a_question(start, tiny_checkpoint: Path, demo_data: Path):
+    async with start() as desk:
+        await work(desk)
+        first, data = desk.state, str(demo_data)
+        first.automatic, first.checkpoint.data, first.metrics.by_plan = False, data, {"": 0.5}
+        desk.bench.store.update(scan=Scanned("l2", data, 2, "mAP", 0.5, {"model.5": {0.3: 0.1}}, ScanDrops(baseline=0.5, trials=[])))
+        await desk.until(lambda: bool(sessions.sessions()[0].scan), "the kept scan")
+        desk.app.post_message(ModelChosen(first.opened.model.path, data, tuple(first.lineage)))
+        await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
+        assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps and not desk.state.pending
+        await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -66,11 +66,16 @@ async def test_tall_pane_shows_the_rank_of_a_layer_and_the_step_that_cut_it(desk
     await desk.until(lambda: "Block       3 Conv" in desk.text, "the block")
     costs = [desk.state.weight(layer)[1] for layer in desk.state.layers.values()]
     rank = 1 + sum(cost > desk.state.weight(desk.state.layers["model.3"])[1] for cost in costs)
-    for words in ("reads       block 2", "read by     block 4", f"FLOPs       rank {rank} of 64 layers", "cut by      step 1: 25%"):
+    for words in (
+        "reads       2 C2f        32×40×40",
+        "read by     4 C2f        64×20×20",
+        f"FLOPs       rank {rank} of 64 layers",
+        "cut by      step 1: 25%",
+    ):
         assert words in desk.text, words
     await desk.go("model.22.cv2.0.2")
     await desk.until(lambda: "read by     nothing: it is an output" in desk.text, "the head")
-    assert "reads       blocks 15, 18 and 21" in desk.text
+    assert all(words in desk.text for words in ("reads       15 C2f", "18 C2f       128×10×10", "21 C2f       256×5×5"))
     await desk.pilot.resize_terminal(80, 24)
     await desk.press("tab")
     assert "read by" not in desk.text

@@ -186,7 +186,7 @@ async def test_target_on_data_is_a_job_whose_plan_names_the_rivals_it_beat(desk:
     assert (parameters.points, parameters.criterion, parameters.round_to, parameters.images) == ([["flops=70%", "params=2M"]], "obs", 8, 64)
     assert (job.kind, parameters.plan, parameters.scanned, parameters.validated) == ("plan", None, 7, 0)
     outcome = await job.take(planned().model_dump())
-    assert outcome.figure == "knapsack 0.024, uniform 0.105: knapsack taken; 90 trials, 48 images"
+    assert outcome.figure == "knapsack plan, closest of 2 when refitted (0.024 from the original's outputs), 90 trials, 48 images"
     assert ("0.400→0.105", "uniform, flops 70.0 % left") in outcome.details
     assert taken[0].plan.amounts == {"model.5": "keep:64"} and taken[0].criterion == "obs"
     outcome = await job.take(planned("out of reach").model_dump())
@@ -211,7 +211,7 @@ async def test_prompt_with_data_announces_measured_plans_and_their_cuts_become_p
         await ask_for_target(desk, "flops=70%")
         await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
         assert desk.state.pending.amounts["model.5"].keep == 64 and desk.state.pending.criterion == "l2"
-        said = "1 layer by measured damage (knapsack 0.024, uniform 0.105: knapsack taken): flops 70.0 % left"
+        said = "1 layer in the knapsack plan, closest of 2 when refitted (0.024 from the original's outputs): flops 70.0 % left"
         await desk.until(lambda: any(words.startswith(said) for words in desk.said), "why")
         assert jobs.jobs[-1].parameters.criterion == "l2"
         desk.state.criterion_chosen = False

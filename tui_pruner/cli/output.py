@@ -77,7 +77,13 @@ class Output:
             )
         for row in rows:
             table.add_row(*(printable(str(cell)) for cell in row))
-        self._console.print(table)
+        if self._console.is_terminal:
+            self._console.print(table)
+            return
+        with self._console.capture() as written:
+            self._console.print(table)
+        # Without spaces at the ends: a pager on a narrow terminal would show them as empty lines.
+        self._stream.write("".join(f"{line.rstrip()}\n" for line in written.get().splitlines()))
 
 
 @contextmanager

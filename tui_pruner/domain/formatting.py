@@ -67,11 +67,9 @@ def count(number: float) -> str:
 
 
 def giga(flops: float) -> str:
-    """Floating-point operations in units of 10^9: 0.512, 8.1, 165."""
+    """Floating-point operations in units of 10^9: 0.512, 8.10, 165."""
     value = flops / 1e9
-    if abs(value) < 0.9995:
-        return f"{value:.3f}"
-    return f"{value:.1f}" if abs(value) < 99.95 else f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 0.9995 else _three_digits(value)
 
 
 def percent(share: float) -> str:

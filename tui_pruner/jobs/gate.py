@@ -238,7 +238,7 @@ def rarely(on_progress: OnProgress, progress: JobProgress) -> None:
 def drop_in_words(metric: GateMetric) -> str:
     """Return the judgement on a metric's drop in words."""
     fell = (
-        f"{short(metric.name)} falls by {metric.drop:.4f} (95 % interval {metric.low:.4f} to {metric.high:.4f}), allowed {metric.allowed:g}"
+        f"{short(metric.name)} {-metric.drop:+.4f} (95 % interval {-metric.high:+.4f} to {-metric.low:+.4f}), allowed {-metric.allowed:+g}"
     )
     return f"{fell}: {outcome(metric)}"
 

@@ -192,16 +192,21 @@ class Readers:
 
 def eliminations(planner: Planner, readers: Readers, on_progress: OnProgress) -> Eliminations | None:
     """Plans by the response of the predictions to single channels; None where blocks are dropped, or the network is too large."""
-    from tui_pruner.core.recovery.response import response_of
+    from tui_pruner.core.recovery.response import SAMPLES, response_of
     from tui_pruner.core.search.elimination import Eliminations
 
     if planner.base.dropped:
         return None
     found = readers.read(on_progress)
-    on_progress(JobProgress(done=0, total=0, doing="following the predictions"))
     if found.on_disk:
         return None
-    response = response_of(readers.network, planner.analysis.coupling, found, readers.images.working)
+    total = min(SAMPLES, readers.images.working.total)
+
+    def say(done: int) -> None:
+        on_progress(JobProgress(done=done, total=total, doing="measuring how the predictions respond to each channel"))
+
+    say(0)
+    response = response_of(readers.network, planner.analysis.coupling, found, readers.images.working, on_image=say)
     return Eliminations(planner, response) if response else None
 
 

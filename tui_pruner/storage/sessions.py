@@ -31,7 +31,7 @@ class SavedSession(BaseModel):
 
     `metrics` is by the keys of steps (`tui/timeline.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit.
     `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages beside
-    the plan's.
+    the plan's; `scan`: the last complete scan, on `data`.
     Set when it was read, not stored: `running`, whether a living process has it, and `damaged`, the number of bad lines at its end.
     """
 
@@ -65,6 +65,7 @@ class SavedSession(BaseModel):
     latencies: dict[str, float] = Field(default={})
     forecasts: dict[str, tuple[float, float, float, float]] = Field(default={})
     lineage: list[dict[str, Any]] = Field(default=[])
+    scan: dict[str, Any] = Field(default={})
 
     @property
     def worth_keeping(self) -> bool:
@@ -87,7 +88,7 @@ class SavedSession(BaseModel):
         """
         content = dict(state)
         if content.pop("figures", None) != FIGURES:
-            for measured in ("metrics", "intervals", "resamples", "forecasts"):
+            for measured in ("metrics", "intervals", "resamples", "forecasts", "scan"):
                 content.pop(measured, None)
         steps, plan = content.pop("planned", []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
@@ -158,10 +159,10 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     return free[0]
 
 
-def dropped_session(model: str) -> SavedSession | None:
-    """The newest session of a model, if the user did not quit it."""
-    of_model = [session for session in sessions() if session.model == model and not session.running]
-    return of_model[0] if of_model and not of_model[0].left else None
+def last_session(model: str, sha256: str) -> SavedSession | None:
+    """The newest session of a model's present content that no other window has."""
+    own = (session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running)
+    return next(own, None)
 
 
 def _readable() -> Iterator[SavedSession]:

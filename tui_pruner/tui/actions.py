@@ -150,7 +150,7 @@ def key_of(id: str) -> str:
 
 def shown_keys(action: Action) -> str:
     """An action's keys as displayed; the palette's where it has none."""
-    return action.shown or action.keys or PALETTE_KEY
+    return action.shown or action.keys.replace(",", " ") or PALETTE_KEY
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,8 @@ class PrunerApp(KeysInOrder):
 
     def on_model_chosen(self, event: ModelChosen) -> None:
         """Open what was chosen on the start screen, or the next stage of a session."""
+        if event.lineage and (autosave := getattr(getattr(self._session_screen, "controllers", None), "autosave", None)) is not None:
+            autosave.leave()  # on purpose: nobody is asked later whether to resume it
         settings = self._opening or Opening(event.model)
         self._opening = Opening(
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device,

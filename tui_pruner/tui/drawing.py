@@ -300,6 +300,12 @@ def titled(title: str) -> str:
     return re.sub(r"(?<= )-(?=\d)", GLYPHS.minus, title)
 
 
+def spread(percents: Sequence[int]) -> str:
+    """The least and the most that is removed, in percent: −30%, or −10…50%."""
+    low, high = min(percents), max(percents)
+    return f"{GLYPHS.minus}{low if low == high else f'{low}{GLYPHS.ellipsis}{high}'}%"
+
+
 def saving(before: float, after: float, figure: Callable[[float], str]) -> str:
     """The saving of a cut, formatted by `figure`, without a sign unless it adds: 212K, and −3K for an increase."""
     return figure(before - after) if after <= before else signed(figure(after - before), True)
@@ -323,6 +329,12 @@ def gain(before: float, after: float) -> str:
     It is the difference of the two figures as they are shown.
     """
     return drop(round(before, 3) - round(after, 3))
+
+
+def relative(before: float, after: float) -> str:
+    """The change of a metric as a share of what it was, in brackets: " (−2.3%)"; empty where it is less than a tenth of a percent."""
+    percent = 100 * (after - before) / before if before else 0.0
+    return f" ({GLYPHS.minus if percent < 0 else '+'}{abs(percent):.1f}%)" if abs(percent) >= 0.05 else ""
 
 
 def shape(sizes: Sequence[int]) -> str:

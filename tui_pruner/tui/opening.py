@@ -62,8 +62,10 @@ class Opening:
 
     @property
     def recovered_file(self) -> Path:
-        """The default path of a recovered model: beside the pruned model."""
-        return self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
+        """The default path of a recovered model, beside the pruned model: a free one, since an earlier one is a stage of its own."""
+        first = self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
+        others = (first.with_stem(f"{first.stem}-{number}") for number in range(2, 100))
+        return first if not first.exists() else next((file for file in others if not file.exists()), first)
 
     @property
     def report_file(self) -> Path:

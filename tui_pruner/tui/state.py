@@ -172,6 +172,21 @@ class AppState:
             inputs=(layer.in_channels, _inputs(stepped, layer), _inputs(planned, layer)),
         )
 
+    def loss(self, layer: LayerView) -> int:
+        """The share of a layer's present channels that goes with the pending cuts, in percent as asked for, else rounded; 0 for none."""
+        _, now, after = self.change(layer).outputs
+        asked = self.pending.of(layer.name)
+        if after >= now:
+            return 0
+        return (asked.percent if asked is not None else 0) or max(round(100 * (1 - after / now)), 1)
+
+    @property
+    def losses(self) -> list[int]:
+        """For each named layer that becomes narrower with the pending cuts, the share of its channels that it loses, in percent."""
+        named = self.pending.amounts
+        layers = [layer for name, layer in self.layers.items() if name in named or any(name.startswith(f"{part}.") for part in named)]
+        return [loss for layer in layers if (loss := self.loss(layer))]
+
     @property
     def weights(self) -> dict[str, Weight]:
         """The cost of every section, block and layer after the steps, by its row's key."""

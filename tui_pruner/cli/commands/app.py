@@ -147,7 +147,7 @@ def keys(as_json: Json = False) -> None:
             output.line(group, "bold")
             members = [action for action in keymap.actions if action.group == group]
             rows = [
-                [shown_keys(action).replace(GLYPHS.horizontal, "right"), action.id, action.help, plain(action)["headless"] or ""]
+                [shown_keys(action).replace(GLYPHS.horizontal, action.keys), action.id, action.help, plain(action)["headless"] or ""]
                 for action in members
             ]
             output.table(["keys", "id", "does", "without the app"], rows, wraps=["does", "without the app"])

@@ -8,7 +8,7 @@ projections is the squared distance to first order: Gauss-Newton with Hutchinson
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -128,9 +128,13 @@ class Response:
 
 
 def response_of(
-    network: nn.Module, coupling: CouplingMap, readers: WeightReaders, batches: Sequence[Given], memory_limit: int = MEMORY_LIMIT
-) -> Response | None:
-    """Compute the response of a network's predictions on some images; None where the network is too large for four images."""
+    network: nn.Module, coupling: CouplingMap, readers: WeightReaders, batches: Sequence[Given], memory_limit: int = MEMORY_LIMIT,
+    on_image: Callable[[int], object] = lambda done: None,
+) -> Response | None:  # fmt: skip
+    """Compute the response of a network's predictions on some images; None where the network is too large for four images.
+
+    `on_image` hears of every image that is done.
+    """
     groups = [group for group in coupling.groups if group.prunable]
     reading = {member.axis.parameter: reader for group in groups for member, reader in readers.of(group)}
     unread = [group for group in groups if not any(True for _ in readers.of(group))]
@@ -152,6 +156,7 @@ def response_of(
                 effects[weight].append(inverses[weight] @ step_of(reader, weight, gradient))
             for group in unread:
                 alone[group.number].append(zeroed(network, group, gradient))
+        on_image(done + 1)
     return Response(
         coupling,
         readers,

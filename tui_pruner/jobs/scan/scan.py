@@ -201,7 +201,7 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
 def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults], found: Found, teller: Teller) -> None:
     """Store and report results."""
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
-    tried = f"{plural(len({trial.layer for trial in missing}), 'layer')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
+    tried = f"{plural(len({trial.group for trial in missing}), 'group')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
     done = found.total - len(missing)
     teller.tell(done, f"validating the checkpoint, then {tried}")
     for landing in landings:

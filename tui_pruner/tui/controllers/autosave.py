@@ -14,6 +14,7 @@ from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
+from tui_pruner.tui.job_specs.search import Scanned, kept_scan, scan_of
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
 from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
 from tui_pruner.tui.state import JOBS, PROOFS, Store
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 SAVE_AFTER = 0.5
 """Seconds from the first change to the write."""
-KEPT = ("session", "pending", "marks", "tree", "metrics", "latency", "lineage", "doing", "notes", PROOFS, JOBS)
+KEPT = ("session", "pending", "marks", "tree", "metrics", "latency", "scan", "lineage", "doing", "notes", PROOFS, JOBS)
 """The fields that a session consists of, and those that change with it (a saved plan, a job's data)."""
 
 
@@ -63,6 +64,8 @@ class Autosave(Controller):
         self.store.observe(KEPT, self.keep_soon)
         if opening.saved is not None:
             self.resume(opening.saved)
+        elif opening.plan is None and opening.lineage:
+            self._go_on(opened.model.path, opened.model.sha256)
         elif opening.plan is None:
             self._offer(opened.model.path, opened.model.sha256)
 
@@ -118,16 +121,33 @@ class Autosave(Controller):
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
-    def _offer(self, path: str, sha256: str) -> None:
-        from tui_pruner.storage.sessions import dropped_session
+    def _go_on(self, path: str, sha256: str) -> None:
+        """Continue a stage's own session, where it has one: its steps undone, its measurements and its scan as they were."""
+        from tui_pruner.storage.sessions import last_session
 
-        saved = dropped_session(path)
-        if saved is None or saved.plan["sha256"] != sha256:
+        if (saved := last_session(path, sha256)) is not None:
+            self.resume(saved.model_copy(update={"steps": 0, "asked": {}, "marks": []}))
+
+    def _offer(self, path: str, sha256: str) -> None:
+        from tui_pruner.storage.sessions import last_session
+
+        saved = last_session(path, sha256)
+        if saved is None:
+            return
+        if saved.left:
+            self._take_measurements(saved)
             return
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
-        text = f"It ended {ago(saved.saved_at)} without being left.\n{what}"
+        text = f"It was interrupted {ago(saved.saved_at)}.\n{what}"
         answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
+
+    def _take_measurements(self, saved: SavedSession) -> None:
+        """Show what a session that was left has measured; its steps are resumed on demand only."""
+        self._restore_metrics(saved)
+        self.store.touch("metrics")
+        if steps := len(saved.plan["steps"]):
+            self.say(f"measurements of the session of {ago(saved.saved_at)}; the start screen resumes its {plural(steps, 'step')}")
 
     def _take_over(self, saved: SavedSession) -> None:
         """Continue the earlier session's file, only after its plan was accepted: a refused session must not change."""
@@ -148,6 +168,8 @@ class Autosave(Controller):
         self.store.touch("metrics")
         pending = Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to)
         self._criterion.request(pending)
+        if self.opening.lineage:
+            return
         lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
@@ -162,8 +184,11 @@ class Autosave(Controller):
             metrics.intervals = {**saved.intervals, **metrics.intervals}
             metrics.resamples = {**saved.resamples, **metrics.resamples}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
+            if saved.scan and self.state.scan is None:
+                scan = scan_of(saved.scan)
+                self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
         metrics.latencies = {**saved.latencies, **metrics.latencies}
-        restore_lineage(self.state, saved.lineage)
+        restore_lineage(self.state, [] if self.opening.lineage else saved.lineage)  # the one that was handed over is newer
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""
@@ -177,8 +202,14 @@ class Autosave(Controller):
             tuple(state.metrics.by_plan.items()),
             tuple(state.metrics.latencies.items()),
             tuple(state.lineage.stages),
+            self._scan,
             self.jobs.checkpoint.data,
         )
+
+    @property
+    def _scan(self) -> Scanned | None:
+        """The complete scan; one that runs would be written with each of its trials, which are stored anyway."""
+        return self.state.scan if self.state.scan is not None and not self.state.scan.partial else None
 
     def _session_file(self) -> SessionFile:
         from tui_pruner.storage.sessions import SessionFile, new_id
@@ -214,6 +245,7 @@ class Autosave(Controller):
             latencies=state.metrics.latencies,
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),
+            scan=kept_scan(self._scan),
         )
 
     async def _write(self) -> None:

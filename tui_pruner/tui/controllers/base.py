@@ -51,11 +51,15 @@ class Dialogs(Protocol):
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
+        suggested: bool = False,
     ) -> None:
         """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch`: the words and the line of the alternative question, which Tab opens.
+        `switch`: the words and the line of the alternative question, which Tab opens. `suggested`: typing replaces the line.
         """
+
+    def data_near(self, model: str) -> Sequence[str]:
+        """The data yamls near a checkpoint."""
 
     def retell(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""
@@ -195,7 +199,16 @@ class Jobs:
                 then()
 
         text = "The data yaml that this model was trained with: its validation images are used."
-        self._dialogs.ask_text(title, text, self.checkpoint.data or "", take, "path/to/data.yaml", fault=fault_of(readable_data))
+        found = [] if self.checkpoint.data else self._dialogs.data_near(self.checkpoint.model.path)
+        several = f"\n{len(found)} are near it; Tab shows the next."
+
+        def following(line: str) -> tuple[str, str]:
+            return text + several, found[(found.index(line) + 1) % len(found) if line in found else 0]
+
+        self._dialogs.ask_text(
+            title, text + several * (len(found) > 1), self.checkpoint.data or next(iter(found), ""), take, "path/to/data.yaml",
+            fault=fault_of(readable_data), switch=following if len(found) > 1 else None, suggested=bool(found),
+        )  # fmt: skip
 
 
 def fault_of(read: Callable[[str], object]) -> Callable[[str], str]:

@@ -157,8 +157,8 @@ class StageListController(ListController):
         return (
             *self.moves(
                 "stage-move",
-                Way("up,left", "Stage before", "Go to the stage above, or to the dot on the left; drag the target down."),
-                Way("down,right", "Stage after", "Go to the stage below, or to the dot on the right; drag the target up."),
+                Way("up,left,k", "Stage before", "Go to the stage above, or the dot on the left; drag the target down.", "up left k"),
+                Way("down,right,j", "Stage after", "Go to the stage below, or the dot on the right; drag the target up.", "down right j"),
             ),
             Action(
                 id="go-to-stage",

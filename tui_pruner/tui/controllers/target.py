@@ -317,7 +317,7 @@ class TargetController(Controller):
             if plan_key(state.session.plan) != begun:
                 self.say("the steps are others than when this search began: ask for the target again", "warning")
                 return
-            self._request(measured.plan, measured.criterion, f"by measured damage ({measured.ground})")
+            self._request(measured.plan, measured.criterion, f"in the {measured.ground}", f", then {key_of('recover')} refits it")
 
         # A scan by any criterion may compete: whole plans are tried, and the closest to the original is taken.
         drops = found.drops if found is not None and found.data == self.jobs.checkpoint.data else None
@@ -331,8 +331,8 @@ class TargetController(Controller):
         spec = latency_search(self.jobs.checkpoint, self.state.session, targets, pending, drops, scores, self._request)
         self.jobs.add(spec, "plans are cut and timed beside the checkpoint", "this search waits or runs already")
 
-    def _request(self, found: TargetPlan, criterion: str = "", ground: str = "") -> None:
-        """Make the cuts that were found pending."""
+    def _request(self, found: TargetPlan, criterion: str = "", ground: str = "", then: str = "") -> None:
+        """Make the cuts that were found pending; `then`: what belongs to them once they are applied."""
         if found.stopped:
             self.say(found.stopped, "error")
             return
@@ -340,7 +340,7 @@ class TargetController(Controller):
         pending = self.state.pending
         self._criterion.request(Asked(amounts, criterion or pending.criterion, pending.round_to))
         ground = ground or (self._scan_words() if found.scanned else "by importance")
-        left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it"
+        left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it{then}"
         self.say(f"{plural(len(amounts), 'layer')} {ground}: {left}")
 
     def _usable_scan(self) -> Scanned | None:
@@ -356,7 +356,8 @@ class TargetController(Controller):
         if self.jobs.checkpoint.data:
             label = criterion_of(ranking(self.state)).label
             return (
-                f"Whole plans, ranked by {label}, compete in the background, refitted on {IMAGES} unlabelled images; the closest is taken."
+                f"Several plans, channels ranked by {label}, are cut and refitted on {IMAGES} images without labels, in the background "
+                f"(minutes): the one closest to the original is taken. {key_of('slider')} shows plans at once."
             )
         usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
         if usable is not None:

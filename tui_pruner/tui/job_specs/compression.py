@@ -155,8 +155,8 @@ def figure(result: CompressResult) -> str:
         return f"nothing was good enough: {result.stopped}"
     share = f"{100 * result.flops['after'] / max(1, result.flops['before']):.1f} % of the FLOPs"
     metric, before = short_metric(result.metrics), short_metric(result.original)
-    measured = f", {metric[0]} {score(metric[1])} of {score(before[1])}" if metric and before else ""
-    return f"{share}{measured}, {plural(len(result.stages), 'stage')}"
+    measured = [f"{metric[0]} {score(metric[1])} of {score(before[1])}"] if metric and before else []
+    return ", ".join([*measured, share, plural(len(result.stages), "stage")])
 
 
 def stage_words(stage: CompressStage, original: Mapping[str, float]) -> str:

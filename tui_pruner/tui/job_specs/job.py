@@ -77,6 +77,8 @@ class ProgressRate:
         return max(on_time, overdue, 0.0)
 
 
+SHOWN = {"reconstruct": "refit", "finetune": "fine-tune"}
+"""The kinds of jobs that the app calls by another word."""
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
 MOST_POINTS = 400
 """The most points of a curve; of more, every second point is dropped."""
@@ -124,7 +126,7 @@ class JobSpec:
     @property
     def name(self) -> str:
         """The job's display name: "validate step 2"."""
-        return legible(f"{self.kind} {self.title}".rstrip())
+        return legible(f"{SHOWN.get(self.kind, self.kind)} {self.title}".rstrip())
 
 
 @dataclass(eq=False)
@@ -166,7 +168,7 @@ class QueuedJob:
         self.progress = progress
         if self.spec.follow is not None:
             self.told = self.spec.follow(progress)
-            self._rate.follow("results" if progress.metrics else "", progress.done, now)
+            self._rate.follow(f"{'results' if progress.metrics else ''} {progress.total}", progress.done, now)
             return
         self._rate.follow(progress.doing, progress.done, now)
         if progress.stage:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import distance, file_size, plural, score
 from tui_pruner.domain.results import short_metric
+from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import arrow
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.job_specs.measurement import shown_metrics
@@ -67,9 +68,15 @@ def refit(
         if title:
             Path(result.output).unlink(missing_ok=True)
         file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
-        return JobOutcome(_figure(result), [*file, *_details(result)], result.notes)
+        what, _, rest = _figure(result).partition(", ")
+        return JobOutcome(", ".join([what, *opens(bool(file)), rest]), [*file, *_details(result)], result.notes)
 
     return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"], about=about)
+
+
+def opens(written: bool = True) -> list[str]:
+    """How the written file becomes the next stage."""
+    return [f"{key_of('go-on')} opens it"] if written else []
 
 
 def moved(result: ReconstructionResult) -> tuple[float, float]:
@@ -231,7 +238,7 @@ def recovery(
         epochs = f"{best}{early}"
         curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
         details = [("file", result.output), *shown_metrics(result.metrics), *curve]
-        return JobOutcome(f"{figure}: {epochs}", details, result.notes)
+        return JobOutcome(", ".join([figure, *opens(), epochs]), details, result.notes)
 
     return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=True)
 
@@ -247,7 +254,7 @@ def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> 
 
         result = RecalibrationResult.model_validate(content)
         hand_over(result.output)
-        figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}"
+        figure = f"{plural(result.layers, 'layer')} recalibrated on {plural(result.images, 'image')}, {opens()[0]}"
         return JobOutcome(figure, [("file", result.output), ("size", file_size(result.bytes))], result.notes)
 
     return JobSpec(RECALIBRATE, Path(fields["output"]).name, fields["output"], parameters, take, fields["data"])

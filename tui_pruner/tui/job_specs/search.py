@@ -137,6 +137,23 @@ def by_layers(
     )
 
 
+def kept_scan(scan: Scanned | None) -> dict[str, Any]:
+    """A scan as plain data; empty where there is none."""
+    if scan is None:
+        return {}
+    layers = {layer: list(drops.items()) for layer, drops in scan.layers.items()}
+    about = {name: getattr(scan, name) for name in ("criterion", "data", "images", "metric", "baseline")}
+    return {**about, "layers": layers, "drops": scan.drops.model_dump(), "coupled": dict(scan.coupled)}
+
+
+def scan_of(content: Mapping[str, Any]) -> Scanned:
+    """A scan from plain data."""
+    from tui_pruner.engine.search_messages import ScanDrops
+
+    layers = {layer: dict(drops) for layer, drops in content["layers"].items()}
+    return Scanned(**{**content, "layers": layers, "drops": ScanDrops.model_validate(content["drops"])})
+
+
 class ScanSoFar:
     """Collects the results of a running scan, and passes them on as they grow."""
 
@@ -284,20 +301,28 @@ def measured_plan(
         return JobOutcome(_figure(point, result), _details(point, result), result.notes)
 
     key = " ".join([*targets, criterion, str(round_to), plan_key(plan)])
-    return JobSpec(PLAN, " ".join(targets), key, parameters, take, fields["data"])
+    return JobSpec(PLAN, " ".join(targets), key, parameters, take, fields["data"], follow=planning)
+
+
+def planning(progress: JobProgress) -> str:
+    """What a planning job does: "plan 3 of 7 (scan): cut, refitted and compared"."""
+    rival = progress.doing.partition(": ")[2]
+    return f"plan {progress.done + 1} of {progress.total} ({rival}): cut, refitted and compared" if rival else progress.doing
 
 
 def verdict(point: PlanPoint) -> str:
-    """The chosen plan, and the distances that decided: "knapsack 0.024, uniform 0.105: knapsack taken"."""
-    rivals = ", ".join(f"{rival.name} {distance(rival.distance)}" for rival in point.rivals)
-    return f"{rivals}: {point.chosen} taken" if rivals else f"{point.chosen} taken"
+    """The chosen plan, and the distance that decided: "knapsack plan, closest of 2 when refitted (0.024 from the original's outputs)"."""
+    best = next((rival for rival in point.rivals if rival.name == point.chosen), None)
+    if best is None:
+        return f"{point.chosen} plan"
+    return f"{point.chosen} plan, closest of {len(point.rivals)} when refitted ({distance(best.distance)} from the original's outputs)"
 
 
 def _figure(point: PlanPoint, result: PlanningResult) -> str:
     if point.plan is None:
         return point.stopped
     measured = "measured before" if result.cached else f"{plural(result.trials, 'trial')}"
-    return f"{verdict(point)}; {measured}, {plural(result.images, 'image')}"
+    return f"{verdict(point)}, {measured}, {plural(result.images, 'image')}"
 
 
 def _details(point: PlanPoint, result: PlanningResult) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Two states of the session side by side: sizes, metric, proof, and what differs layer by layer."""
+"""Side by side: two states of the session with what differs layer by layer, and a layer at several widths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from tui_pruner.domain.formatting import count, file_size, giga, score
+from tui_pruner.domain.forecast import drop_at
+from tui_pruner.domain.formatting import count, file_size, giga, percent, score
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.drawing import GLYPHS, arrow, change, fit, gain, shape, wrapped
+from tui_pruner.tui.drawing import GLYPHS, arrow, change, drop, fit, fit_clauses, gain, relative, shape, wrapped
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.explanation import short
 from tui_pruner.tui.panes.steps import proof_cell
@@ -20,7 +21,8 @@ from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.timeline import StepMetrics, name_of, step_at
 
 if TYPE_CHECKING:
-    from tui_pruner.engine.messages import Comparison, SessionView
+    from tui_pruner.engine.messages import Comparison, Detail, LayerView, SessionView
+    from tui_pruner.tui.state import AppState
 
 
 LABEL = 12
@@ -62,7 +64,7 @@ def compare_lines(compared: Compared | NotCompared, width: int) -> list[Text]:
         return wrapped(f"{GLYPHS.bad} not compared: {compared.reason}", width, colours.BAD)
     parts = [
         _sizes(compared),
-        [*_metric(compared), *_proofs(compared, width), *_refits(compared)],
+        [*_metric(compared, width), *_proofs(compared, width), *_refits(compared)],
         _blocks(compared.found, width),
         _layers(compared.found, width),
     ]
@@ -89,7 +91,8 @@ def _figure(label: str, before: float, after: float, written: Callable[[float], 
     )
 
 
-def _metric(compared: Compared) -> list[Text]:
+def _metric(compared: Compared, width: int) -> list[Text]:
+    """The metric of both states, and its change; in percent too if there is space."""
     metrics, found = compared.metrics, compared.found
     before, after = metrics.measurement_of_step(found.first), metrics.measurement_of_step(found.second)
     if before is None and after is None:
@@ -98,7 +101,11 @@ def _metric(compared: Compared) -> list[Text]:
                 (fit(metrics.name, LABEL), colours.MUTED), (f"not measured: {key_of('validate')} validates what counts", colours.MUTED)
             )
         ]
-    moved, style = ("", "") if before is None or after is None else (gain(before.value, after.value), metric_colour(before, after))
+    moved, style = "", ""
+    if before is not None and after is not None:
+        share = relative(before.value, after.value)
+        moved, style = gain(before.value, after.value), metric_colour(before, after)
+        moved += share if LABEL + 2 * CELL + 2 + len(moved + share) <= width else ""
     cells = ["not measured" if metric is None else score(metric.value) for metric in (before, after)]
     return [
         Text.assemble(
@@ -117,7 +124,7 @@ def _refits(compared: Compared) -> list[Text]:
     for number in sorted({compared.found.first, compared.found.second}):
         refit = compared.metrics.refit_of_step(number)
         if refit is not None:
-            words = f"{between(*refit)} from the original, refitted"
+            words = f"refit {between(*refit)} from the original"
             lines.append(Text.assemble((fit(f"step {number}", LABEL), colours.MUTED), (words, colours.BLUE)))
     return lines
 
@@ -167,3 +174,56 @@ def _layers(found: Comparison, width: int) -> list[Text]:
 
 def _heading(title: str, counted: str) -> Text:
     return Text.assemble((title, colours.HEADING), (f"  {counted}", colours.MUTED))
+
+
+STEPS = (32, 16, 8, 4, 2, 1)
+FEWEST_WIDTHS = 6
+LEAST_LEFT = 0.25
+WIDTH_COLUMNS = (("keeps", 6), ("cut", 5), ("params", 8), ("FLOPs", 7), ("importance", 11))
+
+
+def usual_widths(now: int) -> tuple[int, list[int]]:
+    """Smaller widths of a layer down to a quarter, multiples of a power of two that hardware computes fast; and that power."""
+    step = next(step for step in STEPS if now // step >= FEWEST_WIDTHS or step == 1)
+    return step, [width for width in range((now - 1) // step * step, 0, -step) if width >= LEAST_LEFT * now]
+
+
+def widths_lines(detail: Detail, state: AppState, width: int, height: int) -> list[Text]:
+    """What a layer costs at smaller widths, in at most `height` lines: about the saved parameters and FLOPs of its writers and readers,
+    the importance that goes with the channels, and the drop of the metric by the scan of this layer alone.
+    """
+    layer = state.layers[detail.layer]
+    now = state.change(layer).outputs[1]
+    step, widths = usual_widths(now)
+    if layer.status == "locked" or not widths or height < 3:
+        return []
+    scanned = state.scan is not None and layer.name in state.scan.layers
+    columns = (*WIDTH_COLUMNS, *([(state.scan.metric, 8)] if state.scan is not None and scanned else []))
+    while sum(cells for _, cells in columns) > width:
+        columns = columns[:-1]
+    titles = "".join(fit(title, cells, right=True) for title, cells in columns)
+    ground = ", ".join([f"multiples of {step}", "savings estimated", *([] if scanned else [f"{key_of('scan')} adds the metric's drop"])])
+    about = fit_clauses(ground, max(width - 8, 12))
+    lines = [Text.assemble(("Widths", colours.HEADING), (f"  {about}", colours.MUTED)), Text(titles, colours.MUTED)]
+    writers = {layer.name: now} | {member.layer: member.before for member in detail.members if member.role != "in"}
+    readers = {member.layer: member.before for member in detail.members if member.role == "in"}
+    costs = [(state.weight(state.layers[name], pending=False), size) for name, size in [*writers.items(), *readers.items()]
+             if name in state.layers and size]  # fmt: skip
+    each = [sum(cost[place] / size for cost, size in costs) for place in (0, 1)]
+    for keep in widths[: height - 2]:
+        gone = now - keep
+        taken = round(gone / now * len(detail.curve))
+        cells = [
+            str(keep), f"{GLYPHS.minus}{gone / now:.0%}", count(gone * each[0]), count(gone * each[1]),
+            percent(sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)) if detail.curve else "", _drop_alone(state, layer, keep),
+        ]  # fmt: skip
+        row = "".join(fit(cell, cells_of, right=True) for cell, (_, cells_of) in zip(cells, columns, strict=False))
+        lines.append(Text(row, colours.STRONG if keep == detail.after else colours.TEXT))
+    return lines
+
+
+def _drop_alone(state: AppState, layer: LayerView, keep: int) -> str:
+    """The drop of the metric at a width, interpolated between the scanned shares; empty where it was not scanned that far."""
+    drops = state.scan.layers.get(layer.name) if state.scan is not None else None
+    found = drop_at(drops, 1 - keep / layer.out_channels) if drops else None
+    return "" if found is None else f"~{drop(found)}"

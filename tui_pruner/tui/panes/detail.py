@@ -15,7 +15,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.drawing import GLYPHS, arrow, curve, cut_column, drop, fit, saving, shape, slider, wrapped
 from tui_pruner.tui.outline import Row, Weight
-from tui_pruner.tui.panes.comparison import compare_lines, compare_title
+from tui_pruner.tui.panes.comparison import compare_lines, compare_title, widths_lines
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_lines, flow_title
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tui_pruner.engine.messages import Detail, MemberView
 
 
-LABEL = 9
+LABEL, BLOCK = 9, 12
 CURVE_HEIGHT, HIGH_CURVE = 3, 6
 ROOMY, HIGH = 24, 36
 """The least lines of the pane for the layer's surroundings, if nothing has to scroll for them, and for a curve of twice the height."""
@@ -57,7 +57,10 @@ def detail_lines(row: Row | None, state: AppState, width: int, height: int = 0) 
     ]
     lines = [line for part in parts if part for line in [*part, Text()]]
     surroundings = _surroundings(row, state, width) if height >= ROOMY else []
-    return [*lines, *surroundings] if surroundings and len(lines) + len(surroundings) <= height else lines[:-1]
+    if not surroundings or len(lines) + len(surroundings) > height:
+        return lines[:-1]
+    widths = widths_lines(detail, state, width, height - len(lines) - len(surroundings) - 1)
+    return [*lines, *surroundings, *([Text(), *widths] if widths else [])]
 
 
 def _head(row: Row, state: AppState, width: int) -> list[Text]:
@@ -209,10 +212,10 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     assert layer is not None
     block = next(block for block in blocks if layer in block.layers)
     readers = [other.index for other in blocks if block.index in other.from_]
-    after = next((list(now.after) for now in state.shapes if now.name == block.name), block.output_shape)
-    told = [("Block", f"{block.index} {block.type}   {arrow(shape(block.output_shape), shape(after))}")]
-    told += [("reads", _sources(block.from_))] if block.from_ else []
-    told.append(("read by", _sources(readers) if readers else "nothing: it is an output"))
+    told = [("Block", _named(block.index, state))]
+    told += [("" if number else "reads", _named(index, state)) for number, index in enumerate(block.from_)]
+    told += [("" if number else "read by", _named(index, state)) for number, index in enumerate(readers)]
+    told += [] if readers else [("read by", "nothing: it is an output")]
     told += [("takes", line.plain) for line in _times(state, block.name)]
     costs = sorted((state.weight(other)[1] for other in state.layers.values()), reverse=True)
     told.append(("FLOPs", f"rank {costs.index(state.weight(layer)[1]) + 1} of {plural(len(costs), 'layer')}"))
@@ -222,6 +225,15 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
         Text.assemble((fit(label, LABEL + 3), colours.MUTED if number else colours.HEADING), (fit(words, width - LABEL - 3), colours.TEXT))
         for number, (label, words) in enumerate(told)
     ]
+
+
+def _named(index: int, state: AppState) -> str:
+    """A block with its output shape before and after: "2 C2f   32×40×40→28×40×40"."""
+    if index < 0:
+        return "the image"
+    block = state.opened.blocks[index]
+    after = next((list(now.after) for now in state.shapes if now.name == block.name), block.output_shape)
+    return f"{fit(f'{block.index} {block.type}', BLOCK)} {arrow(shape(block.output_shape), shape(after))}"
 
 
 def _missing(what: str, reason: str, width: int) -> list[Text]:

@@ -17,7 +17,8 @@ from tui_pruner.domain.cuts import Asked, typed_amount
 from tui_pruner.domain.formatting import count, giga, score
 from tui_pruner.domain.lineage import ASKED, Stage
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, fit
+from tui_pruner.tui.actions import key_of
+from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, fit, fit_clauses
 from tui_pruner.tui.panes.lineage import Shown
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.state import COLOURS, Store
@@ -150,7 +151,8 @@ def front_lines(
     """
     if not dots:
         where = {"flops": "", "params": "", "ms": " and timed"}[axis]
-        return [Text(f"nothing is measured{where} yet", colours.MUTED), *[Text() for _ in range(height - 1)]]
+        hint = f": {key_of('latency' if axis == 'ms' else 'validate')} measures the current model"
+        return [Text(fit_clauses(f"nothing is measured{where} yet{hint}", width), colours.MUTED), *[Text() for _ in range(height - 1)]]
     inner, rows = max(width - LABEL - 1, 8), max(height - 2, 3)
     frame, bars, joined = Frame.around(dots, reach), PointCanvas(inner, rows, braille), PointCanvas(inner, rows, braille)
     for dot in dots:

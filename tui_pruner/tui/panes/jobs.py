@@ -38,9 +38,12 @@ class Activity:
     now: float = 0.0
 
 
-def jobs_title(automatic: bool, refitting: bool = False) -> str:
-    """The pane's title, with the switches."""
-    return f"Jobs {GLYPHS.dot} {switch_text(automatic, refitting)}"
+def jobs_title(automatic: bool, refitting: bool = False, data: bool = True) -> str:
+    """The pane's title, with the switches; without `data` nothing follows a step."""
+    switches = switch_text(automatic, refitting)
+    if (automatic or refitting) and not data:
+        switches = f"{switches.removesuffix(' on')}{',' if refitting else ''} no data yet ({key_of('choose-data')})"
+    return f"Jobs {GLYPHS.dot} {switches}"
 
 
 def switch_text(automatic: bool, refitting: bool = False) -> str:
@@ -57,7 +60,7 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
         lines.append(Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), fit_clauses(work.doing, width - 2)))
     if work.running is not None:
         lines.append(running_line(work, width))
-        told = [work.running.told] if work.running.told else running_metrics(work.running) or first_phase(work.running)
+        told = [work.running.told] if work.running.told else running_metrics(work.running) or present_phase(work.running)
         if told and told[0] not in lines[-1].plain:
             lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
@@ -75,15 +78,20 @@ def running_line(work: Activity, width: int) -> Text:
     name = fit_middle(work.running.spec.name, max(width - LEAST_COURSE, SHORTEST_NAME))
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), name)
     hint = f"  {work.running.spec.hint or key_of('cancel-job') + ' ' + _ending(work.running)}"
-    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint))
+    return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint, more=True))
 
 
-def progress_text(job: QueuedJob, now: float, width: int, hint: str = "") -> Text:
-    """A running job's bar, count, running metric and time left, as much as fits into `width` cells, and `hint` if there is space."""
+def progress_text(job: QueuedJob, now: float, width: int, hint: str = "", more: bool = False) -> Text:
+    """A running job's bar, count, running metric and time left, as much as fits into `width` cells, and `hint` if there is space.
+
+    `more`: a second line follows, which has what does not fit.
+    """
     progress = job.progress
     if progress is None or not progress.total:
         gone = f"  {clock(job.elapsed(now))} elapsed"
         doing = progress.doing if progress is not None and progress.doing else "starting"
+        if more and len(doing) + len(gone) + 2 > width:
+            return Text(gone, colours.MUTED)
         return Text(f"  {fit(doing, max(width - len(gone) - 2, 8)).rstrip()}{gone}", colours.MUTED)
     counted, left, gone = f"{progress.done}/{progress.total}", time_left(job, now), f"{clock(job.elapsed(now))} elapsed"
     times = [left] if left == gone else [gone, left]
@@ -115,9 +123,9 @@ def running_metrics(job: QueuedJob) -> list[str]:
     return [] if found is None else [f"{found[0]} {score(found[1])} so far"]
 
 
-def first_phase(job: QueuedJob) -> list[str]:
-    """The job's activity before its first count: a bar without motion would show nothing."""
-    return [job.progress.doing] if job.progress and job.progress.doing and not job.progress.done else []
+def present_phase(job: QueuedJob) -> list[str]:
+    """What the job does before its first count, since a bar without motion would show nothing; in a recipe at any time."""
+    return [job.progress.doing] if job.progress and job.progress.doing and (job.spec.recipe or not job.progress.done) else []
 
 
 def time_left(job: QueuedJob, now: float) -> str:
@@ -295,7 +303,7 @@ def _step(step: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = " ".join(map(_short, value)) if isinstance(value, (list, tuple)) else str(value)
     return text[:12] + GLYPHS.ellipsis if len(text) == 64 and text.isalnum() else text
 
 
@@ -314,9 +322,9 @@ class JobsPane(Pane, inherit_bindings=False):
 
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Observe the jobs of a session."""
-        names = ("doing", "notes", "automatic", "refitting", JOBS, BEAT, COLOURS)
-        store.observe(names, lambda: self.show(work(), store.state.automatic, store.state.refitting))
+        state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", JOBS, BEAT, COLOURS)
+        store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data)))
 
-    def show(self, work: Activity, automatic: bool, refitting: bool = False) -> None:
+    def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True) -> None:
         """Draw the jobs."""
-        self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting))
+        self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting, data))

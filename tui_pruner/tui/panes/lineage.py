@@ -12,7 +12,7 @@ from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
 from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, change, fit, gain, titled
+from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, change, fit, gain, relative, titled
 from tui_pruner.tui.panes.tree_row import metric_colour
 
 KINDS = {
@@ -145,7 +145,7 @@ def _metric_moved(shown: Shown, before: Stage, after: Stage) -> Text | None:
     if first is None or last is None:
         return None
     values = f"{score(first.value)}{GLYPHS.arrow}{score(last.value)}"
-    moved = f" {gain(first.value, last.value)}"
+    moved = f" {gain(first.value, last.value)}{relative(first.value, last.value)}"
     return Text.assemble((f"{shown.metric} ", colours.MUTED), values, (moved, metric_colour(first, last)))
 
 

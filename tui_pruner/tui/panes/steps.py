@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -10,7 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, distance, giga, plural, score, tiny
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import STEPS_PANE, key_of
-from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, gain, titled
+from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, gain, spread, titled
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
@@ -33,8 +34,10 @@ NAMES = 10
 """The least cells that the columns of refits and forecasts leave to the name of the cut."""
 
 
-def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
-    """One line per step, the checkpoint first, the undone ones after, the pending cuts last; and the line of the cursor.
+def step_lines(
+    state: AppState, metrics: StepMetrics, width: int, timeline: Timeline | None = None, first: str = "checkpoint"
+) -> tuple[list[Text], int]:
+    """One line per step, the checkpoint `first`, the undone ones after, the pending cuts last; and the line of the cursor.
 
     `timeline` where the pane has the focus: its cursor and the step that is held are shown.
     """
@@ -44,7 +47,7 @@ def step_lines(state: AppState, metrics: StepMetrics, width: int, timeline: Time
     numbers = columns.numbers
     lines = [
         heading(metrics.name, columns),
-        _line("", "checkpoint", columns.sizes(before.parameters, before.flops), ("", ""), metrics, 0, columns),
+        _line("", first, columns.sizes(before.parameters, before.flops), ("", ""), metrics, 0, columns),
     ]
     for step in steps:
         undone = step.number > len(session.steps)
@@ -164,7 +167,7 @@ def proof_cell(proof: ProofView | None) -> tuple[str, str]:
         figure = f" {tiny(proof.relative_difference)}" if proof.verdict == "not equal" else ""
         return f"{proof.verdict.upper()}{figure}", f"bold {colours.BAD}"
     word = "approximate" if proof.approximate else "proved"
-    return f"{word} {tiny(proof.relative_difference)}", colours.GOOD
+    return f"{word} {tiny(proof.relative_difference) if proof.relative_difference else 'exact'}", colours.GOOD
 
 
 def undone_cell(proof: ProofView | None) -> tuple[str, str]:
@@ -174,10 +177,10 @@ def undone_cell(proof: ProofView | None) -> tuple[str, str]:
 
 
 def _pending(state: AppState, width: int) -> Text:
-    shares = {amount.written(GLYPHS.minus) for amount in state.pending.amounts.values()}
-    amount = shares.pop() if len(shares) == 1 else "by different amounts"
+    shares, losses = {amount.written(GLYPHS.minus) for amount in state.pending.amounts.values()}, [] if state.clash else state.losses
+    amount = shares.pop() if len(shares) == 1 else spread(losses) if losses else "by different amounts"
     layers = list(state.pending.amounts)
-    what = layers[0] if len(layers) == 1 else plural(len(layers), "layer")
+    what = layers[0] if len(layers) == 1 else plural(len(losses) or len(layers), "layer")
     title = f"{what} {amount}"
     preview = state.preview
     if state.no_preview:
@@ -246,11 +249,11 @@ class StepsPane(Pane, inherit_bindings=False):
 
 def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:
     """The steps with the stages before the open file above them, and the line of the cursor."""
-    lines, at = step_lines(state, state.metrics, width, timeline)
+    if not state.lineage.ancestors():
+        return step_lines(state, state.metrics, width, timeline)
+    lines, at = step_lines(state, state.metrics, width, timeline, Path(state.opened.model.path).name)
     columns = columns_of(state, state.metrics, width)
     shown = Shown(state.lineage, state.checkpoint.data or "", state.metrics.name)
-    if not state.lineage.ancestors():
-        return lines, at
     before = ancestor_lines(
         shown, columns.sizes, columns.numbers + columns.names(columns.sizes(0, 0)), columns.metric, width - columns.error
     )

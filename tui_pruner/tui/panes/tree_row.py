@@ -11,7 +11,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import percent
 from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import GLYPHS, arrow, bar, fall, fit, fit_middle, shape
+from tui_pruner.tui.drawing import GLYPHS, arrow, bar, fall, fit, fit_middle, shape, spread
 from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
 from tui_pruner.tui.state import AppState, Change
 
@@ -324,7 +324,7 @@ def _block_status(row: Row, state: AppState) -> Cell:
     if any(state.in_conflict(layer.name) for layer in row.layers):
         return f"conflict {GLYPHS.bad}", colours.BAD
     if asked:
-        return f"{asked} to cut", f"bold {colours.GOOD}"
+        return _pending(row, state) or f"{asked} to cut", f"bold {colours.GOOD}"
     changes = [state.change(layer) for layer in row.layers]
     if any(change.pending for change in changes):
         return "affected", colours.WARNING
@@ -334,6 +334,15 @@ def _block_status(row: Row, state: AppState) -> Cell:
         return f"{cut} cut", colours.GOOD
     locked = sum(layer.status == "locked" for layer in row.layers)
     return (f"{locked} locked", colours.MUTED) if locked else ("", "")
+
+
+def _pending(row: Row, state: AppState) -> str:
+    """How many layers lose how much with the pending cuts: "6 × −30%" as asked, or "6 × −10…50%"; empty where none becomes narrower."""
+    losses = [loss for layer in row.layers if (loss := state.loss(layer))]
+    asked = {amount.written(GLYPHS.minus) for layer in row.layers if (amount := state.pending.of(layer.name)) is not None}
+    words = asked.pop() if len(asked) == 1 else ""
+    words = words if words.startswith(GLYPHS.minus) else spread(losses or [0])
+    return f"{len(losses)} {GLYPHS.times} {words}" if losses else ""
 
 
 def _lost(change: Change) -> int:

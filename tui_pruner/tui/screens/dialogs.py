@@ -58,12 +58,19 @@ class ScreenDialogs:
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
         switch: Switch | None = None,
+        suggested: bool = False,
     ) -> None:
         """Ask for a line of text; `then` gets it, or None. While `fault` returns an error message for it, the question stays open.
 
-        `switch`: the words and the line of the alternative question, which Tab opens.
+        `switch`: the words and the line of the alternative question, which Tab opens. `suggested`: typing replaces the line.
         """
-        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch), then)
+        self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch, suggested), then)
+
+    def data_near(self, model: str) -> list[str]:
+        """The data yamls near a checkpoint."""
+        from tui_pruner.tui.screens.file_picker import data_near
+
+        return data_near(model)
 
     def retell(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""

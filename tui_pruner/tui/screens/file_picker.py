@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zipfile
@@ -26,7 +27,8 @@ from tui_pruner.tui.drawing import fit, fit_middle
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
 
-SUFFIXES = (".pt", ".yaml", ".yml")
+YAMLS = (".yaml", ".yml")
+SUFFIXES = (".pt", *YAMLS)
 PARENT = ".."
 
 
@@ -90,6 +92,7 @@ TASKS = {
     b"YOLOEModel": "detect",
 }
 PRUNED = b"tui_pruner"
+DATA_SET = "a data set, not a model"
 SIGNATURES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -146,7 +149,27 @@ def _yaml_kind(path: Path) -> str:
         text = stream.read(FIRST_BYTES)
     if re.search(rb"^backbone\s*:", text, re.MULTILINE):
         return "an architecture, with random weights"
-    return "a data set, not a model" if re.search(rb"^(train|val)\s*:", text, re.MULTILINE) else "no architecture"
+    return DATA_SET if re.search(rb"^(train|val)\s*:", text, re.MULTILINE) else "no architecture"
+
+
+def data_near(model: str, most: int = 9) -> list[str]:
+    """The data yamls beside a checkpoint and in the current folder, after the one that its training has recorded if that exists."""
+    here, folder = Path.cwd(), Path(model).absolute().parent
+    found = [path for place in (folder, folder.parent) if (path := _recorded_data(place / "args.yaml")) is not None]
+    for place in dict.fromkeys((folder, here)):
+        with contextlib.suppress(OSError):
+            found += sorted(path for path in place.iterdir() if path.suffix.lower() in YAMLS and kind_of(path) == DATA_SET)
+    unique = dict.fromkeys(path.absolute() for path in found)
+    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in unique][:most]
+
+
+def _recorded_data(file: Path) -> Path | None:
+    """The existing data yaml that a training's `args.yaml` names."""
+    with contextlib.suppress(OSError):
+        line = re.search(r"^data\s*:\s*(\S.*?)\s*$", file.read_text(encoding="utf-8", errors="replace")[:FIRST_BYTES], re.MULTILINE)
+        path = Path(line[1].strip("'\"")) if line else file
+        return path if path != file and path.is_file() and kind_of(path) == DATA_SET else None
+    return None
 
 
 SIZE, DAY = 9, 16
@@ -242,7 +265,7 @@ class FilePicker(ModalScreen[str]):
         if "/" in event.value and typed.is_file():
             self.dismiss(str(typed))
         else:
-            self._show()  # what was typed in the same instant counts
+            self._show(self._entries.key)  # what was typed in the same instant counts
             self._open(self._entries.key)
 
     @on(Entries.Taken)
@@ -307,10 +330,13 @@ class FilePicker(ModalScreen[str]):
     def _show(self, at: str = "") -> None:
         shown = matching(self._places, self._input.value)
         self._shown = {place.name: place for place in shown}
-        files = [place.name for place in shown if place.name != PARENT]
+        files = [place.name for place in shown if place.path.suffix == ".pt" and not place.is_folder]
+        files += [place.name for place in shown if place.name != PARENT]
         box = self.query_one(".picker", Vertical)
         box.border_title = escape(fit_middle(str(self._folder), max(box.size.width - 8, 20)))
-        self._entries.show([Entry(partial(place_line, place), place.name) for place in shown], at or (files[0] if files else ""))
+        self._entries.show(
+            [Entry(partial(place_line, place), place.name) for place in shown], at if at in self._shown else next(iter(files), "")
+        )
         self._tell()
 
     def _tell(self) -> None:
@@ -324,5 +350,8 @@ class FilePicker(ModalScreen[str]):
             return Text(kind_of(place.path), colours.MUTED)
         if self._input.value and not any(name != PARENT for name in self._shown):
             return Text("nothing here has that in its name", colours.WARNING)
-        files = sum(not place.is_folder for place in self._places)
-        return Text(f"{plural(files, 'model')} here" if files else "no models here", colours.MUTED)
+        files = [place.path.suffix.lower() for place in self._places if not place.is_folder]
+        checkpoints = files.count(".pt")
+        counts = [(checkpoints, "checkpoint"), (len(files) - checkpoints, "yaml")]
+        here = ", ".join(plural(number, thing) for number, thing in counts if number)
+        return Text(f"{here} here" if here else "no models here", colours.MUTED)

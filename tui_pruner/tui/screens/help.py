@@ -122,7 +122,7 @@ def _pane_lines(actions: Sequence[tuple[Action, str]], pane: str, width: int) ->
 
 
 def _told(action: Action, reason: str) -> tuple[str, str]:
-    keys = shown(action).replace(GLYPHS.horizontal, "right")
+    keys = shown(action).replace(GLYPHS.horizontal, action.keys)
     return keys, f"{action.help} Not now: {reason}." if reason else action.help
 
 

@@ -88,9 +88,11 @@ class PathPrompt(ModalScreen[str | None]):
         may_be_empty: bool = False,
         fault: Callable[[str], str] = lambda _: "",
         switch: Callable[[str], tuple[str, str]] | None = None,
+        suggested: bool = False,
     ) -> None:
-        """Ask; `switch`: the words and the line of the alternative question, which Tab opens."""
+        """Ask; `switch`: the words and the line of the alternative question, which Tab opens. `suggested`: typing replaces the line."""
         super().__init__()
+        self._suggested = suggested
         self._switch = switch
         self._fault = fault
         self._title = title
@@ -105,7 +107,7 @@ class PathPrompt(ModalScreen[str | None]):
             box.border_title = self._title
             box.border_subtitle = f"Enter confirm    {'Tab switch    ' if self._switch else ''}Esc cancel"
             yield Static(legible(self._text), markup=False, id="what")
-            field = Input(self._path, placeholder=self._hint, select_on_focus=False)
+            field = Input(self._path, placeholder=self._hint, select_on_focus=self._suggested)
             field.cursor_blink = False
             yield field
             wrong = Static(markup=False, id="wrong")
@@ -146,7 +148,10 @@ class PathPrompt(ModalScreen[str | None]):
         if self._switch is not None:
             text, line = self._switch(self.query_one(Input).value)
             self.tell(text)
-            self.query_one(Input).value = line
+            field = self.query_one(Input)
+            field.value = line
+            if self._suggested:
+                field.action_select_all()
 
     def action_leave(self) -> None:
         """Return no path."""

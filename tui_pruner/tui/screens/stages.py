@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 
 from tui_pruner.domain.lineage import ASKED
 from tui_pruner.tui.actions import STAGES, Registry, bindings
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SHARED = ("help",)
 EVERY = 0.5
+FAR = 100_000
+"""More stages than any list has."""
 
 
 class StagePane(Pane, inherit_bindings=False):
@@ -37,6 +39,8 @@ class Stages(ActionScreen, inherit_bindings=False):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(ACTIONS, STAGES),
+        Binding("home,g", "to_end(-1)", "First stage", show=False),
+        Binding("end,G", "to_end(1)", "Last stage", show=False),
         *(action.binding for action in ACTIONS if action.id in SHARED),
     ]
     AUTO_FOCUS = "#picture"
@@ -72,6 +76,11 @@ class Stages(ActionScreen, inherit_bindings=False):
 
     def acted(self) -> None:
         """Show the changes of an action."""
+        self.draw_all()
+
+    def action_to_end(self, way: int) -> None:
+        """Go to the first or the last stage."""
+        self._controller.move(way * FAR)
         self.draw_all()
 
     def leave(self) -> None:
