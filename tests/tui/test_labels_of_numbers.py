@@ -20,7 +20,8 @@ from tui_pruner.tui.job_queue import JobQueue
 from tui_pruner.tui.job_specs.job import ModelFile
 from tui_pruner.tui.job_specs.recovery import refit
 from tui_pruner.tui.panes.map import draw_wires
-from tui_pruner.tui.panes.tree_row import column_order, layout
+from tui_pruner.tui.panes.tree import column_order
+from tui_pruner.tui.panes.tree_row import layout
 
 shared = pytest.mark.asyncio(loop_scope="session")
 

@@ -80,7 +80,7 @@ async def test_crashed_session_is_offered_for_resuming_and_a_closed_one_only_on_
 
 async def test_going_back_to_a_stage_resumes_its_session_without_a_question(start, tiny_checkpoint: Path, demo_data: Path):
     async with start() as desk:
-        await work(desk)
+        await make_two_steps_and_undo_one(desk)
         first, data = desk.state, str(demo_data)
         first.automatic, first.checkpoint.data, first.metrics.by_plan = False, data, {"": 0.5}
         desk.bench.store.update(scan=Scanned("l2", data, 2, "mAP", 0.5, {"model.5": {0.3: 0.1}}, ScanDrops(baseline=0.5, trials=[])))

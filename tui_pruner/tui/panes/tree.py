@@ -18,8 +18,8 @@ from textual.strip import Strip
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import strip_of
-from tui_pruner.tui.outline import TreeState, matching_layers
-from tui_pruner.tui.panes.tree_row import WIDEST_NAME, Cells, Column, Look, column_order, composed, heading, layout, row_cells
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, TreeState, matching_layers
+from tui_pruner.tui.panes.tree_row import GAP, WIDEST_NAME, Cells, Column, Look, composed, heading, layout, row_cells
 from tui_pruner.tui.state import COLOURS, Store
 
 Line = tuple[Cells, Style, bool]
@@ -185,3 +185,15 @@ def _title(tree: TreeState) -> str:
     found, all_layers = len(matching_layers(tree.rows, words)), len(matching_layers(tree.rows))
     counted = f"{found} of {plural(all_layers, 'layer')}" if words else plural(all_layers, "layer")
     return "  ".join(part for part in ("Model", escape(words), counted, tree.order) if part)
+
+
+COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
+
+
+def column_order(columns: Sequence[Column], x: int) -> str | None:
+    """The order for a click on a column's title; None where it has none."""
+    for column in columns:
+        if x < column.width:
+            return COLUMN_ORDERS.get(column.key)
+        x -= column.width + GAP
+    return None

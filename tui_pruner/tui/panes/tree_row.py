@@ -12,7 +12,7 @@ from tui_pruner.domain.formatting import percent
 from tui_pruner.domain.results import MeasuredMetric, change_between
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import GLYPHS, arrow, bar, fall, fit, fit_middle, shape, spread
-from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, Weight
+from tui_pruner.tui.outline import Row, Weight
 from tui_pruner.tui.state import AppState, Change
 
 GAP = 1
@@ -135,18 +135,6 @@ class Look:
 def heading(columns: Sequence[Column]) -> Cells:
     """The titles of the columns."""
     return tuple((column.title, colours.MUTED) for column in columns)
-
-
-COLUMN_ORDERS = {"name": IN_MODEL, "parameters": "by parameters", "flops": "by FLOPs", "drop": BY_DROP}
-
-
-def column_order(columns: Sequence[Column], x: int) -> str | None:
-    """The order for a click on a column's title; None where it has none."""
-    for column in columns:
-        if x < column.width:
-            return COLUMN_ORDERS.get(column.key)
-        x -= column.width + GAP
-    return None
 
 
 def row_cells(row: Row, columns: Sequence[Column], look: Look) -> Cells:
