@@ -22,7 +22,7 @@ from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.pruning.removal import Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import LIBRARIES
-from tui_pruner.core.tracing.coupling import couple
+from tui_pruner.core.tracing.coupling import couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
@@ -174,10 +174,11 @@ def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
 
 def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
     """By label: whether it is still there after a removal."""
-    alive = np.ones(record.source.count, dtype=bool)
+    channel = joined_labels(record).channel
+    alive = np.ones(len(channel), dtype=bool)
     for member, positions in removal.members(coupling):
-        alive[record.source.starts[member.axis] + positions] = False
-    return alive
+        alive[channel[record.source.starts[member.axis] + positions]] = False
+    return alive[channel]  # also of labels that are on no axis, such as those of constants
 
 
 def names_found(
@@ -212,11 +213,11 @@ def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup
     """The prunable groups that went through an operation with sizes in its arguments."""
     if not record.sized:
         return []
-    sized = np.zeros(record.source.count, dtype=bool)
+    channel, starts = joined_labels(record).channel, record.source.starts
+    sized = np.zeros(len(channel), dtype=bool)
     for entry in record.sized:
-        sized[entry.labels] = True
-    starts = record.source.starts
-    return [g for g in free_groups(coupling) if any(sized[starts[m.axis] + m.indices].any() for m in g.members)]
+        sized[channel[entry.labels]] = True
+    return [g for g in free_groups(coupling) if any(sized[channel[starts[m.axis] + m.indices]].any() for m in g.members)]
 
 
 def operation_at(record: FlowRecord, place: int) -> int:

@@ -35,6 +35,7 @@ from tui_pruner.core.tracing.labels import (
     nothing,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
+from tui_pruner.core.tracing.values import Values
 from tui_pruner.domain.errors import TraceError
 
 
@@ -147,6 +148,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.ended = False
         self._rows: set[bytes] = set()
         self.dependence = Dependence(model)
+        self.values = Values(tensor for name, tensor in named_tensors(model) if name not in self._parameters)
         for name, tensor in named_tensors(model):
             self._label_parameter(name, tensor)
 
@@ -180,6 +182,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if self._lost:
             self.lock(call, self._lost, f"belongs to a weight that the forward computes with {name}")
             self._lost = []
+        self.values.follow(self, call)
 
     def _is_about_weights(self, call: Call) -> bool:
         """Whether an operation works on parameters only, or on a tensor whose elements belong to several channels each."""
@@ -327,11 +330,15 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
         """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
-        may = not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels)
-        if may:
-            place = (type(self.running).__name__, call.index - self.entered[-1])
+        place = self.place_of(call) if self.has_labels_in(labels) else None
+        if place is not None:
             self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise))
-        return may
+        return place is not None
+
+    def place_of(self, call: Call) -> tuple[str, int] | None:
+        """The class of the running module and how many operations it has run; None where a forward fixes no sizes that are not known."""
+        known = is_adapted(self.running) or rule_of(self.running) is not None
+        return None if known else (type(self.running).__name__, call.index - self.entered[-1])
 
     def note_slice(self, call: Call, labels: Tensor) -> bool:
         """Remember the bounds of a slice of a single vector of channels, which the forward may compute or have fixed; whether it is one."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies
+from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -76,6 +76,10 @@ def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tens
     shape = (1,) * (merged.ndim - constant.ndim) + tuple(constant.shape)
     extended = [d for d in range(merged.ndim) if shape[d] > 1 and varies(merged, d)]
     if not extended:
+        return
+    if flow.values.is_blank(constant):
+        for d in extended:
+            flow.values.meet(flow, constant, d - merged.ndim, vector_along(merged, d))
         return
     own = flow.elements(constant).expand(merged.shape)
     a, b = compact(merged, own)

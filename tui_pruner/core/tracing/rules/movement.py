@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.adapters import is_adapted
 from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
@@ -189,10 +190,18 @@ def pad(flow: Flow, call: Call) -> None:
 
 @rule("copy")
 def write_into(flow: Flow, call: Call) -> None:
-    """Overwrite values: those of the same channels may replace each other, anything else locks both."""
+    """Overwrite values: those of the same channels may replace each other, and one value those of all channels; else both are locked."""
     target, source = call.args[:2]
     over, written = flow.elements(target), flow.elements(source).expand(target.shape)
-    flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+    if flow.has_labels(source) and not flow.has_labels(target) and flow.values.write(flow, call, target, written):
+        flow.put(target, written)
+    elif flow.has_labels(source) or any(varies(over, d) for d in extents_of(source, over.ndim)):
+        flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+
+
+def extents_of(tensor: Tensor, ndim: int) -> list[int]:
+    """The dimensions along which a tensor that is broadcast to `ndim` dimensions has more than one place."""
+    return [d for d in range(ndim - tensor.ndim, ndim) if tensor.shape[d - ndim] > 1 and tensor.stride(d - ndim) > 0]
 
 
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
@@ -224,6 +233,8 @@ def concatenate(flow: Flow, call: Call) -> None:
     """Concatenate labels; dimensions along which they are constant are stored with length 1."""
     tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
     dim = call.argument(1, "dim", 0) % call.result.ndim
+    for tensor in tensors:
+        flow.values.give_channels(flow, tensor, dim)
     labels = [flow.elements(t) for t in tensors]
     across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
     for label in across[1:]:  # channels along another dimension stay side by side
@@ -320,7 +331,8 @@ def distances(flow: Flow, call: Call) -> None:
     """Pairwise distances of [.., P, c] and [.., R, c]: tie c on both sides; a channel that is zero in both adds nothing."""
     left, right = (flow.elements(tensor) for tensor in call.args[:2])
     summed = varies(left, left.ndim - 1) and varies(right, right.ndim - 1)
-    if summed and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
+    zero = storage_of(call.args[0]) == storage_of(call.args[1]) or not any(map(flow.values.is_filled, call.args[:2]))
+    if summed and zero and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
         a, b = left.narrow(-2, 0, 1), right.narrow(-2, 0, 1)
         flow.unify_or_hold(call, a, b, "is compared with values that are no channels")
     else:
