@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tui_pruner.core.model.predictions import Unseen, tensors
+from tui_pruner.core.model.predictions import MOST_LEAVES, Unseen, tensors
 from tui_pruner.domain.errors import RequestError, going_on
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
@@ -40,7 +41,8 @@ class Inputs:
         """
         on_meta = any(tensor.is_meta for tensor in self.tensors)
         with going_on(f"the forward of {type(model).__name__}"), KnownNumbers() if on_meta else nullcontext():
-            return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+            given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+            return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through
 
     @property
     def tensors(self) -> list[Tensor]:

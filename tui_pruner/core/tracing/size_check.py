@@ -9,7 +9,7 @@ width, or take another path for an odd one: there the operations of the cut netw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -85,8 +85,10 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     """
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
+    record.sized = [by_rows(record, entry) for entry in record.sized]
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
-    foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
+    foreign = not all(type(module).__module__.startswith(known) and not has_own_hooks(module) for module in skeleton.modules())
+    foreign = foreign or inputs.forward is not None
     unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
     if foreign and unlike is None:
         return coupling
@@ -115,6 +117,19 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
                 record.lock(operation_at(record, place), labels, f"the forward computes with this width: {words}", member.axis.dim, rank=3)
         coupling = couple(record)
     return coupling
+
+
+def by_rows(record: FlowRecord, entry: SizedLabels) -> SizedLabels:
+    """The labels with sizes of a view; where each of its rows turned out to be one channel, with the number of rows for their length."""
+    channel = joined_labels(record).channel
+    one_each = entry.rows is not None and all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
+    return replace(entry, widths=(entry.rows[0],), dim=entry.rows[1]) if entry.rows is not None and one_each and entry.widths else entry
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether a module runs a user's code beside its class's forward."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), vars(module).get("forward"))
+    return any(not type(hook).__module__.startswith("torch.nn.") for hook in hooks if hook is not None)
 
 
 @dataclass(frozen=True)
@@ -310,15 +325,22 @@ def difference(usual: Sequence[Step], steps: Sequence[Step], reason: str) -> tup
     for place, ((name, numbers), (now, changed)) in enumerate(zip(usual, steps)):
         if name != now and ENDING in (name, now):
             return place, "without some channels, it takes another path"
-        if name == ENDING and numbers != changed:
+        if same_numbers(numbers, changed) and name == now:
+            continue
+        if name == ENDING:
             return place, f"without some channels, it returns {listed(changed)} in place of {listed(numbers)}"
         if name != now:
             return place, f"without some channels, {now} takes the place of {name}"
-        if numbers != changed:
+        if name == now:
             return place, f"without some channels, {name} is by {listed(changed)} in place of {listed(numbers)}"
     if reason:
         return len(steps), reason
     return len(steps), "" if len(usual) == len(steps) else "without some channels, it takes another path"
+
+
+def same_numbers(left: Sequence[float], right: Sequence[float]) -> bool:
+    """Whether two lists of numbers are equal; NaN equals itself."""
+    return left == right or (len(left) == len(right) and all(a == b or a != a != b != b for a, b in zip(left, right)))
 
 
 def listed(numbers: Sequence[float]) -> str:

@@ -123,6 +123,7 @@ def bounds_of(call: Call, size: int) -> tuple[int, int]:
     return start, max(start, end)
 
 
+Rows = tuple[Labels, int]
 PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 
 
@@ -322,17 +323,19 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.note_rows(parts)
         if len({part.tobytes() for part in parts}) > 1:  # what has no channel in a part stays in its place
             channels = tuple(part[part != 0] for part in parts)
-            self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
+            self.record.links.append(LinkedLabels(call.index, channels, "" if not rows else "heads" if has_heads(self.running) else "rows"))
 
     def note_rows(self, parts: Sequence[Labels]) -> None:
         """Remember vectors whose channels stay next to each other, in order, whichever of them are removed."""
         self._rows.update(part.tobytes() for part in parts)
 
-    def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
+    def note_sizes(
+        self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "", rows: Rows | None = None
+    ) -> bool:
         """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
         place = self.place_of(call) if self.has_labels_in(labels) else None
         if place is not None:
-            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise))
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows))
         return place is not None
 
     def place_of(self, call: Call) -> tuple[str, int] | None:

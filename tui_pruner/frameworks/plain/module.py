@@ -120,9 +120,9 @@ def open_module(
         opened = replace(opened_module(module, lively(inputs)), approximate=approximate)
         try:
             analysis = analyse(opened)
-            demand_steady(analysis.skeleton, analysis.inputs)
+            steps = demand_steady(analysis.skeleton, analysis.inputs)
             remarks = [f"{opened.family} {REMARK}"] if followed is not None else []
-            analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs)))
+            analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs, steps)))
         except (PrunerError, MemoryError):
             raise
         except Exception as error:  # a module of the user may raise anything

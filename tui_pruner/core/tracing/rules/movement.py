@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies, vector_along
+from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, compact, flat, rows_of, spread, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -25,8 +25,10 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    row = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
-    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row))
+    dims = changing(after)
+    row = dims[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
+    rows = (vector_along(after, dims[0]), dims[0]) if len(dims) > 1 else None
+    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row), rows=rows)
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
@@ -116,7 +118,7 @@ def reorder(flow: Flow, call: Call) -> None:
     flow.put(call.result, axes.permuted(order))
 
 
-@rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
+@rule("expand unsqueeze squeeze repeat flip rot90 pixel_shuffle pixel_unshuffle movedim")
 def move(flow: Flow, call: Call) -> None:
     """Apply the operation to the labels: its result consists of its inputs' values."""
     run_on_labels(flow, call, call.args)
@@ -239,10 +241,22 @@ def concatenate(flow: Flow, call: Call) -> None:
     across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
     for label in across[1:]:  # channels along another dimension stay side by side
         flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
+    if len(across) == len(labels) and (shared := the_same_at(across, dim)) is not None:
+        flow.put(call.result, shared.expand(call.result.shape))
+        return
     for d in range(call.result.ndim):
         if d != dim and all(label.stride(d) == 0 for label in labels):
             labels = [label.narrow(d, 0, 1) for label in labels]
     flow.put(call.result, torch.cat(labels, dim).expand(call.result.shape))
+
+
+def the_same_at(labels: Sequence[Tensor], dim: int) -> Tensor | None:
+    """The labels of the first tensor at its first place along a dimension, where all tensors have channels at the same places and none
+    has others along it."""
+    if any(varies(label, dim) for label in labels):
+        return None
+    first, *others = compact(*(label.narrow(dim, 0, 1) for label in labels))
+    return labels[0].narrow(dim, 0, 1) if all(torch.equal(first != 0, other != 0) for other in others) else None
 
 
 def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
