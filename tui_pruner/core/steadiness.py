@@ -53,8 +53,8 @@ def demand_same_numbers(skeleton: nn.Module, usual: Sequence[Step], steps: Seque
     for (name, before), (now, after) in zip(usual, steps):
         if name == now and not same_numbers(before, after):
             raise TraceError(
-                f"{type(skeleton).__name__} computes with other numbers from run to run ({name} by {listed(before)}, then by {listed(after)}), "
-                "by chance or by the time: turn that off in evaluation mode"
+                f"{type(skeleton).__name__} computes with other numbers from run to run, by chance or by the time "
+                f"({name} by {listed(before)}, then by {listed(after)}): turn that off in evaluation mode"
             )
 
 

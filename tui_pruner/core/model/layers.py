@@ -106,7 +106,7 @@ def short_name(model: nn.Module, path: str) -> str:
 def layer_type(module: nn.Module) -> str:
     """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
     if not isinstance(module, nn.modules.conv._ConvNd):
-        return "Linear" if isinstance(module, nn.Linear) else "Attention"
+        return "Linear" if isinstance(module, nn.Linear) else type(module).__name__.removeprefix("Narrow")
     kernel = "x".join(str(side) for side in module.kernel_size)
     step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
     kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"
@@ -216,6 +216,25 @@ def embedding(layer: Any) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape
 
 
+@widths_of(nn.RNNBase)
+def recurrent(layer: Any) -> None:
+    """The channels of an input and of the state, which is equally wide in all layers and directions."""
+    layer.input_size, layer.hidden_size = layer.weight_ih_l0.shape[1], layer.weight_hh_l0.shape[1]
+
+
+@widths_of(nn.RNNCellBase)
+def recurrent_cell(layer: Any) -> None:
+    """The channels of an input and of the state."""
+    layer.input_size, layer.hidden_size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
+
+
+def widths_as_built(layer: Any) -> tuple[int, int]:
+    """The channels that a layer reads and produces by its attributes."""
+    names = (("in_features", "out_features"), ("in_channels", "out_channels"), ("input_size", "hidden_size"), ("embed_dim", "embed_dim"))
+    reads, produces = next(pair for pair in names if hasattr(layer, pair[0]))
+    return int(getattr(layer, reads)), int(getattr(layer, produces))
+
+
 def computing_hooks(module: nn.Module) -> list[Any]:
     """The hooks of PyTorch that compute a weight of a module before each forward."""
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, COMPUTING_HOOKS)]
@@ -243,8 +262,12 @@ def true_widths(modules: Iterable[nn.Module]) -> None:
 
 
 def keeps_own_widths(module: nn.Module) -> str:
-    """The name of PyTorch's class where a module keeps widths in attributes that we cannot rewrite (LSTM, MultiheadAttention), else ""."""
-    if rule_of(module) is not None or isinstance(module, CONTAINERS):
+    """The name of PyTorch's class where a module keeps widths in attributes that we cannot rewrite (MultiheadAttention), else "".
+
+    Of recurrent layers, those that keep a list of their weights beside them, or project their state.
+    """
+    listed = isinstance(module, nn.RNNBase) and ("_flat_weights" in vars(module) or module.proj_size > 0)
+    if (rule_of(module) is not None and not listed) or isinstance(module, CONTAINERS):
         return ""
     bases = (base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules.") and base is not nn.Module)
     return next((base.__name__ for base in bases), "")

@@ -222,7 +222,7 @@ class SizedLabels:
     """Labels at an operation with sizes in its arguments, which the forward may have computed or may have from an attribute.
 
     `place` is the module's class and how many operations it had run. `widths`: vectors of labels as long as the sizes that the operation
-    must have along `dim`; `rows`: a channel of each row of a view, and their dimension. `otherwise`: why they are locked where it has others.
+    must have along `dim`; `otherwise`: why they are locked where it has others. `rows`: a channel of each row of a view, their dimension.
     """
 
     operation: int

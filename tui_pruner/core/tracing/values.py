@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,7 +114,10 @@ class Values:
         if name in STAYING_BLANK and len(given) == 1 and self.is_blank(given[0]):
             made = storage_of(call.result)
             if not inside:
-                self.blank.setdefault(made, Blank(call.result, call.index, flow.place_of(call)))
+                source = self.blank[storage_of(given[0])]
+                same = source.tensor.shape == call.result.shape
+                own = replace(source, tensor=call.result) if same else Blank(call.result, call.index, flow.place_of(call))
+                self.blank.setdefault(made, own)
             elif call.result.numel() != self.blank[made].tensor.numel():
                 del self.blank[made]
         elif inside:

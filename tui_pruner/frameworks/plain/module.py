@@ -35,7 +35,15 @@ from tui_pruner.core.search.targets import Target
 from tui_pruner.core.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, going_on
-from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
+from tui_pruner.frameworks.plain.adapters import (
+    REMARK,
+    forward_of,
+    free_attentions,
+    free_recurrent,
+    in_a_batch,
+    settle_attentions,
+    settle_recurrent,
+)
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed in single precision, which holds all of their numbers."""
@@ -98,7 +106,7 @@ class OpenedModule(Checkpoint):
         """Convert a model made from it to the dtypes and the device of the user's module, in place, and return it."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
-        return settle_attentions(model)
+        return settle_recurrent(settle_attentions(model))
 
 
 def open_module(
@@ -140,7 +148,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
-    own = free_attentions(independent(module).eval())
+    own = free_recurrent(free_attentions(independent(module).eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():
