@@ -324,6 +324,7 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
     "unsqueeze": lambda b: b.unsqueeze(1).mean(1),
     "squeeze": lambda b: b[..., :1].squeeze(3).unsqueeze(3),
     "flip": lambda b: b.flip(1),
+    "rot90": lambda b: b.rot90(2, (2, 3)),
     "slice": lambda b: b[..., 1:3],
     "select": lambda b: b.select(3, 1)[..., None],
     "unbind": lambda b: b.unbind(3)[1][..., None],
@@ -347,6 +348,13 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 EXAMPLES: dict[str, Example] = {
+    "rand_like": one(lambda b: b * torch.rand_like(b), held="random numbers are drawn"),
+    "randn_like": one(lambda b: b + torch.randn_like(b), held="random numbers are drawn"),
+    "randint_like": one(lambda b: b * torch.randint_like(b, 3), held="random numbers are drawn"),
+    "bernoulli": one(lambda b: F.dropout(b, 0.5, training=True), held="random numbers are drawn"),
+    "normal": one(lambda b: b + torch.zeros_like(b).normal_(), held="random numbers are drawn"),
+    "uniform": one(lambda b: b + torch.zeros_like(b).uniform_(), held="random numbers are drawn"),
+    "exponential": one(lambda b: b + torch.zeros_like(b).exponential_(), held="random numbers are drawn"),
     **{name: one(function) for table in (BY_ITSELF, SPACE, MOVED) for name, function in table.items()},
     **{name: whole(function) for name, function in WHOLE.items()},
     **{name: two(function) for name, function in TOGETHER.items()},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -42,7 +43,7 @@ class Inputs:
         read = (*self.tensors, *islice(model.parameters(), 1))
         on_meta, exact = (any(map(given, read)) for given in (lambda tensor: tensor.is_meta, lambda tensor: tensor.dtype == torch.float64))
         around = KnownNumbers() if on_meta else InFloat64() if exact else nullcontext()
-        with going_on(f"the forward of {type(model).__name__}"), around:
+        with going_on(f"the forward of {type(model).__name__}"), around, uncompiled():
             given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
             return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through
 
@@ -86,6 +87,11 @@ class Inputs:
         if any(not tensor.ndim or tensor.shape[0] != count for tensor in self.tensors):
             return self
         return self.changed(lambda t: t[:1])
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Have functions that a module compiles run as they are: the compiler would take the trace for a part of them."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext()
 
 
 class KnownNumbers(TorchFunctionMode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,11 +86,11 @@ def image_channels(model: nn.Module) -> int:
     return int(first.in_channels) if first is not None else 3
 
 
-def layers_below(model: nn.Module, prefix: str) -> Iterator[ModelLayer]:
-    """The layers of a block, in the order of its modules."""
+def layers_below(model: nn.Module, prefix: str, producing: Container[str] = ()) -> Iterator[ModelLayer]:
+    """The layers of a block, in the order of its modules; `producing`: paths of modules that are layers by what they do."""
     kinds: tuple[type[nn.Module], ...] = (*LAYERS, *PROJECTING)
     for path, module in model.get_submodule(prefix).named_modules(prefix=prefix):
-        if isinstance(module, kinds):
+        if isinstance(module, kinds) or path in producing:
             yield ModelLayer(short_name(model, path), path, layer_type(module))
 
 
@@ -113,11 +113,14 @@ def layer_type(module: nn.Module) -> str:
     return f"{kind} {kernel}{step}"
 
 
-def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
-    """The blocks of a model; its original `yaml` says how many of them are the backbone."""
+def block_tree(model: nn.Module, yaml: dict[str, Any], producing: Container[str] = ()) -> tuple[Block, ...]:
+    """The blocks of a model; its original `yaml` says how many of them are the backbone.
+
+    `producing`: paths of modules whose own parameters produce channels, which are layers of a model that has no yaml.
+    """
     blocks = sequence(model)
     if not keeps_blocks(model):
-        return tuple(plain_block(model, number, path, module) for number, (path, module) in enumerate(blocks))
+        return tuple(plain_block(model, number, path, module, producing) for number, (path, module) in enumerate(blocks))
     backbone = yaml.get("backbone")
     border = len(backbone) if isinstance(backbone, list) and 0 < len(backbone) < len(blocks) else first_branch(blocks)
     return tuple(
@@ -133,9 +136,9 @@ def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
     )
 
 
-def plain_block(model: nn.Module, number: int, path: str, module: nn.Module) -> Block:
+def plain_block(model: nn.Module, number: int, path: str, module: nn.Module, producing: Container[str]) -> Block:
     """A block of a model that does not say what its blocks read; it has no section."""
-    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path)))
+    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path, producing)))
 
 
 def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:
@@ -229,10 +232,10 @@ def recurrent_cell(layer: Any) -> None:
 
 
 def widths_as_built(layer: Any) -> tuple[int, int]:
-    """The channels that a layer reads and produces by its attributes."""
+    """The channels that a layer reads and produces by its attributes; 0 where it has none."""
     names = (("in_features", "out_features"), ("in_channels", "out_channels"), ("input_size", "hidden_size"), ("embed_dim", "embed_dim"))
-    reads, produces = next(pair for pair in names if hasattr(layer, pair[0]))
-    return int(getattr(layer, reads)), int(getattr(layer, produces))
+    known = next((pair for pair in names if hasattr(layer, pair[0])), None)
+    return (int(getattr(layer, known[0])), int(getattr(layer, known[1]))) if known else (0, 0)
 
 
 def computing_hooks(module: nn.Module) -> list[Any]:

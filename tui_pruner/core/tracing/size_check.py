@@ -61,6 +61,8 @@ def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[i
     if name == "slice":
         start, end, _ = slice(*(args[2:4] if len(args) > 3 else (*args[2:], None))).indices(args[0].shape[dim])
         return start, max(start, end), args[0].shape[dim]
+    if name == "alias":  # a slice of everything
+        return 0, result.shape[dim], result.shape[dim]
     parts = result if isinstance(result, (tuple, list)) else [result]
     return tuple(part.shape[dim] if dim < part.ndim else 0 for part in parts)
 
@@ -190,7 +192,7 @@ def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
 def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
     """By label: whether it is still there after a removal."""
     channel = joined_labels(record).channel
-    alive = np.ones(len(channel), dtype=bool)
+    alive = np.ones(len(channel) + 1, dtype=bool)
     for member, positions in removal.members(coupling):
         alive[channel[record.source.starts[member.axis] + positions]] = False
     return alive[channel]  # also of labels that are on no axis, such as those of constants
@@ -229,7 +231,7 @@ def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup
     if not record.sized:
         return []
     channel, starts = joined_labels(record).channel, record.source.starts
-    sized = np.zeros(len(channel), dtype=bool)
+    sized = np.zeros(len(channel) + 1, dtype=bool)
     for entry in record.sized:
         sized[channel[entry.labels]] = True
     return [g for g in free_groups(coupling) if any(sized[channel[starts[m.axis] + m.indices]].any() for m in g.members)]

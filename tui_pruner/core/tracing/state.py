@@ -107,7 +107,7 @@ ENDING = "output"
 def step_of(name: str, args: tuple[Any, ...]) -> Step:
     """An operation with the numbers that it computes with; a zero-dimensional tensor counts where its value is known."""
     if name.removesuffix("_") not in ARITHMETIC:
-        return name, ()
+        return "slice" if name == "alias" else name, ()  # PyTorch makes an alias of a slice of everything
     known = (float(a) if isinstance(a, Tensor) else a for a in args if not isinstance(a, Tensor) or (a.ndim == 0 and not a.is_meta))
     return name, tuple(number for number in known if isinstance(number, (int, float)))
 
@@ -154,7 +154,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self._label_parameter(name, tensor)
 
     def _label_parameter(self, name: str, tensor: Tensor) -> None:
-        if tensor.ndim == 0:
+        if not tensor.ndim or not tensor.numel():
             return
         vectors: list[Labels | None] = []
         for dim, size in enumerate(tensor.shape):

@@ -137,9 +137,9 @@ def open_module(
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
             raise TraceError(f"{opened.family} cannot be followed ({reason}): give a module whose forward is plain PyTorch") from error
     if not any(group.producers for group in analysis.coupling.groups):
-        raise TraceError(
-            f"{opened.family} has no layer whose channels could be cut: convolutions and linear layers have, where forward uses them"
-        )
+        strange = ", ".join(analysis.coupling.unknown_operations)
+        why = f"no rule is known for {strange}" if strange else "convolutions and linear layers have, where forward uses them"
+        raise TraceError(f"{opened.family} has no layer whose channels could be cut: {why}")
     return analysis
 
 
