@@ -96,6 +96,20 @@ class Spoken(nn.Module):
         return self.last(self.line(self.words(x), state)[0][:, -1])
 
 
+class Heads(nn.Module):
+    """Attention as it is often written: the heads share the width that the input has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out, self.heads, self.scale = nn.Linear(16, 48), nn.Linear(16, 16), 4, 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, places, width = x.shape
+        queries, keys, values = self.qkv(x).reshape(batch, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = (queries * self.scale @ keys.mT).softmax(-1) @ values
+        return x + self.out(mixed.transpose(1, 2).reshape(batch, places, width))
+
+
 def shared_keys(net: Any, x: Tensor) -> Tensor:
     """Attention with four heads, of one key and one value."""
     x = rows(net.read(x))
@@ -378,6 +392,10 @@ CONSTRUCTS: dict[str, Case] = {
     ),
     "the larger of each two": between(lambda net, x: x.view(len(x), -1, 2, *x.shape[2:]).amax(2), read=8),
     "halves by an attribute": between(lambda net, x: torch.cat((x[:, : net.half].sin(), x[:, net.half :]), 1), half=lambda: 8),
+    "heads that share the width of the input": own(
+        lambda net, x: net.last(net.again(net.attend(rows(net.read(x))))).mean(1), read=conv(3, 16, 4, stride=4), last=line(16, 3),
+        attend=lambda: Heads(), again=lambda: Heads(),
+    ),
     "one key for all heads": own(shared_keys, read=conv(3, 16, 4, stride=4), queries=line(16, 16), others=line(16, 8), last=line(16, 3)),
     "products of what is never zero": between(
         lambda net, x: x * torch.einsum("bchw,bchw->bhw", x.exp(), x.cos())[:, None], held="neither factor is zero without a channel"

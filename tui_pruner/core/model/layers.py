@@ -106,7 +106,8 @@ def short_name(model: nn.Module, path: str) -> str:
 def layer_type(module: nn.Module) -> str:
     """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
     if not isinstance(module, nn.modules.conv._ConvNd):
-        return "Linear" if isinstance(module, nn.Linear) else type(module).__name__.removeprefix("Narrow")
+        kinds = {nn.Linear: "Linear", nn.MultiheadAttention: "Attention"}
+        return next((name for kind, name in kinds.items() if isinstance(module, kind)), class_of(module))
     kernel = "x".join(str(side) for side in module.kernel_size)
     step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
     kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"
@@ -136,9 +137,14 @@ def block_tree(model: nn.Module, yaml: dict[str, Any], producing: Container[str]
     )
 
 
+def class_of(module: nn.Module) -> str:
+    """The name of a module's class, of a rewritten one that of its own."""
+    return next(base.__name__ for base in type(module).__mro__ if not base.__module__.startswith("tui_pruner."))
+
+
 def plain_block(model: nn.Module, number: int, path: str, module: nn.Module, producing: Container[str]) -> Block:
     """A block of a model that does not say what its blocks read; it has no section."""
-    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path, producing)))
+    return Block(number, path, class_of(module), (), "backbone", tuple(layers_below(model, path, producing)))
 
 
 def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:

@@ -26,7 +26,7 @@ from tui_pruner.core.tracing.coupling import couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
-from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name
+from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name, ways_to_read
 from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
 from tui_pruner.domain.errors import PlanError
 
@@ -205,7 +205,7 @@ def names_found(
     entry, whole = entry_at(record, stopped), free_channels(couple(record))
     if entry is None:
         return None
-    for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
+    for way in (equal_parts, *ways_to_name(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)
