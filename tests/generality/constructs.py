@@ -260,7 +260,7 @@ CONSTRUCTS: dict[str, Case] = {
         lambda net, x: x * net.slide(x.mean((2, 3)).unsqueeze(1)).sigmoid().transpose(1, 2).unsqueeze(-1),
         slide=lambda: nn.Conv1d(1, 1, 3, padding=1), held="channel",
     ),
-    "places added to tokens": between(lambda net, x: back(rows(x) + net.places, x), places=free(1, 240, 16), held="constant of fixed"),
+    "places added to tokens": between(lambda net, x: back(rows(x) + net.places, x), places=free(1, 240, 16)),
     "a class token": between(
         lambda net, x: back(torch.cat((net.token.expand(x.shape[0], -1, -1), rows(x)), 1)[:, 1:], x), token=free(1, 1, 16)
     ),
@@ -308,6 +308,9 @@ CONSTRUCTS: dict[str, Case] = {
     ),
     "space into channels": between(lambda net, x: F.pixel_unshuffle(x, 2), read=64),
     "channels into space": between(lambda net, x: F.pixel_shuffle(x, 2), read=4),
+    "channels into space, by hand": between(
+        lambda net, x: x.view(len(x), -1, 2, 2, 12, 20).permute(0, 1, 4, 2, 5, 3).reshape(len(x), -1, 24, 40), read=4
+    ),
     "gated halves": between(lambda net, x: F.glu(x, 1), read=8),
     "copies side by side": between(lambda net, x: x.repeat(1, 2, 1, 1), read=32),
     "rows summed": between(lambda net, x: x.view(x.shape[0], 4, -1, *x.shape[2:]).sum(1), read=4),

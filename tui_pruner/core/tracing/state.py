@@ -123,6 +123,13 @@ def bounds_of(call: Call, size: int) -> tuple[int, int]:
     return start, max(start, end)
 
 
+def is_table(model: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is of the shape [1, places, channels] and no kernel, as what a transformer adds to its tokens."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    own = not (isinstance(owner, nn.modules.conv._ConvNd) or type(owner).__module__.startswith("torch.nn."))
+    return own and tensor.ndim == CHANNEL_DIMS + 1 and tensor.shape[0] == 1
+
+
 Rows = tuple[Labels, int]
 PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 
@@ -151,14 +158,14 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.dependence = Dependence(model)
         self.values = Values(tensor for name, tensor in named_tensors(model) if name not in self._parameters)
         for name, tensor in named_tensors(model):
-            self._label_parameter(name, tensor)
+            self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
 
-    def _label_parameter(self, name: str, tensor: Tensor) -> None:
+    def _label_parameter(self, name: str, tensor: Tensor, dims: int) -> None:
         if not tensor.ndim or not tensor.numel():
             return
         vectors: list[Labels | None] = []
         for dim, size in enumerate(tensor.shape):
-            channels = dim < CHANNEL_DIMS or (size > 1 and tensor.numel() == size)
+            channels = dim < dims or (size > 1 and tensor.numel() == size)
             vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
             if vectors[-1] is not None:
                 self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)

@@ -36,7 +36,7 @@ def reshape(flow: Flow, call: Call) -> None:
     elif new.ndim < old.ndim:
         join(flow, call, before, old)
         flow.note_rows(rows_of(after))
-    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new):
+    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new) and not spread_out(flow, call, old, new):
         flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
 
 
@@ -44,6 +44,15 @@ def is_widened(old: Tensor, new: Tensor) -> bool:
     """Whether every row only repeats each of its channels, as when an image is flattened."""
     times = new.shape[-1] // old.shape[-1]
     return old.shape[:-1] == new.shape[:-1] and torch.equal(old.repeat_interleave(times, -1), new)
+
+
+def spread_out(flow: Flow, call: Call, old: Tensor, new: Tensor) -> bool:
+    """Tie the channels of each row, where every row is only spread over other places, as rows of four over an image twice as large."""
+    rows = old.reshape(len(old), -1)
+    if len(new) != len(old) or not all(torch.equal(a.unique(), b.unique()) for a, b in zip(rows, new.reshape(len(new), -1))):
+        return False
+    flow.unify_or_hold(call, rows, rows[:, :1].expand(rows.shape), "is spread with values that are no channels")
+    return True
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
