@@ -69,6 +69,28 @@ def places(b: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(b, 6).flatten(2).transpose(1, 2)
 
 
+def shifted(b: Tensor) -> Tensor:
+    """One row further down; the first is empty."""
+    found = b.new_zeros(b.shape)
+    found[:, :, 1:] = b[:, :, :-1]
+    return found
+
+
+def filled(b: Tensor) -> Tensor:
+    """The first column is one half."""
+    found = b.clone()
+    found[..., 0] = 0.5
+    return found
+
+
+def written(b: Tensor) -> Tensor:
+    """The second image is the first; a border is left at one."""
+    found = torch.ones_like(b[:1]).new_ones(2, *b.shape[1:])
+    for place in range(2):
+        found[place, :, 1:-1, 1:-1] = b[0, :, 1:-1, 1:-1]
+    return found[: len(b)]
+
+
 def gate(b: Tensor, pixels: Tensor) -> Tensor:
     """The feature map scaled by one number per image that was computed from all of its pixels."""
     return b * pixels.tanh().mean((1, 2)).view(-1, 1, 1, 1)
@@ -302,6 +324,7 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
     "unsqueeze": lambda b: b.unsqueeze(1).mean(1),
     "squeeze": lambda b: b[..., :1].squeeze(3).unsqueeze(3),
     "flip": lambda b: b.flip(1),
+    "rot90": lambda b: b.rot90(2, (2, 3)),
     "slice": lambda b: b[..., 1:3],
     "select": lambda b: b.select(3, 1)[..., None],
     "unbind": lambda b: b.unbind(3)[1][..., None],
@@ -325,6 +348,13 @@ MOVED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 EXAMPLES: dict[str, Example] = {
+    "rand_like": one(lambda b: b * torch.rand_like(b), held="random numbers are drawn"),
+    "randn_like": one(lambda b: b + torch.randn_like(b), held="random numbers are drawn"),
+    "randint_like": one(lambda b: b * torch.randint_like(b, 3), held="random numbers are drawn"),
+    "bernoulli": one(lambda b: F.dropout(b, 0.5, training=True), held="random numbers are drawn"),
+    "normal": one(lambda b: b + torch.zeros_like(b).normal_(), held="random numbers are drawn"),
+    "uniform": one(lambda b: b + torch.zeros_like(b).uniform_(), held="random numbers are drawn"),
+    "exponential": one(lambda b: b + torch.zeros_like(b).exponential_(), held="random numbers are drawn"),
     **{name: one(function) for table in (BY_ITSELF, SPACE, MOVED) for name, function in table.items()},
     **{name: whole(function) for name, function in WHOLE.items()},
     **{name: two(function) for name, function in TOGETHER.items()},
@@ -517,6 +547,19 @@ MORE: dict[str, Example] = {
     "convolution with a bias that is computed": using(
         lambda m, a, b: F.conv2d(b, m.layer.weight, a.mean((0, 2, 3))), layer=lambda: nn.Conv2d(8, 8, 1, bias=False)
     ),
+    "copy into zeros, a row further on": one(lambda b: shifted(b)),
+    "copy of one number": one(lambda b: filled(b)),
+    "copy of each place": one(lambda b: written(b)),
+    "maximum with zeros": one(lambda b: torch.maximum(b, b.new_zeros(b.shape))),
+    "cat with zeros": one(lambda b: torch.cat((b, b.new_zeros(b.shape)), 1).view(len(b), 2, -1, *b.shape[2:]).sum(1)),
+    "bmm of heads with one for all": one(
+        lambda b: gate(b, torch.bmm(space(b).view(len(b), 2, -1, 16).transpose(2, 3).flatten(1, 2), space(b)[:, : b.shape[1] // 2])), tied=2
+    ),
+    "bmm with a constant of places": one(
+        lambda b: torch.bmm(torch.ones(len(b), 16, 16, device=b.device, dtype=b.dtype).triu(), space(b).transpose(1, 2)).mT.unflatten(
+            2, (4, 4)
+        )
+    ),
     "expand over a batch": one(lambda b: b.mean(0, keepdim=True).expand_as(b)),
 }
 """More ways in which the operations above carry channels; the first word is the operation."""
@@ -546,7 +589,7 @@ MORE_LOCKED: dict[str, Example] = {
         lambda b: F.linear(b.movedim(1, 3), torch.ones(8, 8, device=b.device)).movedim(3, 1),
         held="summed against values that are no channels",
     ),
-    "sub from a constant of eight": one(lambda b: torch.ones(8, 1, 1, device=b.device) - b, held="sub with a constant of fixed extent"),
+    "sub from a constant of eight": one(lambda b: torch.ones(8, 1, 1, device=b.device) - b, held="this width: it takes [8] where [7]"),
     "min over everything": one(lambda b: b - b.min(), held="min mixes channels"),
     "avg_pool2d of a transposed map": one(
         lambda b: F.avg_pool2d(b.transpose(1, 2), 3, 1, 1).transpose(1, 2), held="avg_pool2d mixes channels"
@@ -555,10 +598,22 @@ MORE_LOCKED: dict[str, Example] = {
         lambda m, a, b: m.layer(b[:, :, :8, :8].transpose(1, 2)).transpose(1, 2), held="normalised", modules={"layer": norm}
     ),
     "native_group_norm in one group": one(lambda b: F.group_norm(b, 1), held="group_norm normalises across channels"),
-    "copy over a constant": one(lambda b: torch.zeros(b.shape, device=b.device).copy_(b), held="is written over a constant"),
+    "copy over a constant": one(
+        lambda b: torch.arange(8.0, device=b.device).view(8, 1, 1).repeat(len(b), 1, *b.shape[2:]).copy_(b),
+        held="is written over a constant",
+    ),
+    "copy into eight zeros": one(
+        lambda b: torch.zeros(len(b), 8, *b.shape[2:], device=b.device).copy_(b), held="it takes [8] where [7] are left"
+    ),
+    "bmm of what no channel's absence makes zero": one(
+        lambda b: gate(b, torch.bmm(space(b).exp().transpose(1, 2), space(b).cos())), held="neither factor is zero without a channel"
+    ),
+    "bmm of what is written over ones": one(
+        lambda b: gate(b, torch.bmm(written(b).flatten(2).transpose(1, 2), written(b).flatten(2))), held="neither factor is zero"
+    ),
     "baddbmm onto a constant of eight": one(
         lambda b: torch.baddbmm(torch.ones(1, 8, 16, device=b.device, dtype=b.dtype), space(b), scores(b))[..., None],
-        held="baddbmm with a constant of fixed extent",
+        held="this width: it takes [8] where [7]",
     ),
     "bmm of each channel with a constant": one(
         lambda b: torch.bmm(space(b)[0][:, None], torch.ones(8, 16, 1, device=b.device, dtype=b.dtype)).view(1, -1, 1, 1),

@@ -74,6 +74,55 @@ def standard(weight: Tensor) -> Tensor:
     return (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
 
 
+def states(net: Any, x: Tensor) -> Tensor:
+    """A gated recurrence over images, whose state begins at zero."""
+    state = memory = torch.zeros(len(x), net.width, *x.shape[3:], device=x.device, dtype=x.dtype)
+    for at_once in x.unbind(2):
+        keep, add, show, new = net.both(torch.cat((at_once, state), 1)).chunk(4, 1)
+        memory = keep.sigmoid() * memory + add.sigmoid() * new.tanh()
+        state = show.sigmoid() * memory.tanh()
+    return net.last(state)
+
+
+class Spoken(nn.Module):
+    """Words, and a recurrent state that the forward makes where the words are: they have values, the layers' outputs have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.line, self.last, self.width = nn.Embedding(6, 8), nn.GRU(8, 12, batch_first=True), nn.Linear(12, 3), 12
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(1, len(x), self.width, device=x.device, dtype=self.words.weight.dtype)
+        return self.last(self.line(self.words(x), state)[0][:, -1])
+
+
+class Heads(nn.Module):
+    """Attention as it is often written: the heads share the width that the input has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out, self.heads, self.scale = nn.Linear(16, 48), nn.Linear(16, 16), 4, 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, places, width = x.shape
+        queries, keys, values = self.qkv(x).reshape(batch, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = (queries * self.scale @ keys.mT).softmax(-1) @ values
+        return x + self.out(mixed.transpose(1, 2).reshape(batch, places, width))
+
+
+def shared_keys(net: Any, x: Tensor) -> Tensor:
+    """Attention with four heads, of one key and one value."""
+    x = rows(net.read(x))
+    queries, (keys, values) = net.queries(x).unflatten(2, (4, -1)), net.others(x).chunk(2, 2)
+    weights = torch.softmax(torch.einsum("bnhc,bmc->bhnm", queries, keys), -1)
+    return net.last(torch.einsum("bhnm,bmc->bnhc", weights, values).flatten(2)).mean(1)
+
+
+def with_hook(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, args, output: output / output.shape[1] ** 0.5)
+    return layer
+
+
 def experts(net: Any, x: Tensor) -> Tensor:
     x = net.first(x).mean((2, 3))
     inner = torch.einsum("bc,ecd->bed", x, net.up).tanh()
@@ -211,9 +260,9 @@ CONSTRUCTS: dict[str, Case] = {
         lambda net, x: x * net.slide(x.mean((2, 3)).unsqueeze(1)).sigmoid().transpose(1, 2).unsqueeze(-1),
         slide=lambda: nn.Conv1d(1, 1, 3, padding=1), held="channel",
     ),
-    "places added to tokens": between(lambda net, x: back(rows(x) + net.places, x), places=free(1, 240, 16), held="constant of fixed"),
+    "places added to tokens": between(lambda net, x: back(rows(x) + net.places, x), places=free(1, 240, 16)),
     "a class token": between(
-        lambda net, x: back(torch.cat((net.token.expand(x.shape[0], -1, -1), rows(x)), 1)[:, 1:], x), token=free(1, 1, 16), held="place"
+        lambda net, x: back(torch.cat((net.token.expand(x.shape[0], -1, -1), rows(x)), 1)[:, 1:], x), token=free(1, 1, 16)
     ),
     # sums over channels, and what a width is told by
     "a sum divided by the width": own(
@@ -259,6 +308,9 @@ CONSTRUCTS: dict[str, Case] = {
     ),
     "space into channels": between(lambda net, x: F.pixel_unshuffle(x, 2), read=64),
     "channels into space": between(lambda net, x: F.pixel_shuffle(x, 2), read=4),
+    "channels into space, by hand": between(
+        lambda net, x: x.view(len(x), -1, 2, 2, 12, 20).permute(0, 1, 4, 2, 5, 3).reshape(len(x), -1, 24, 40), read=4
+    ),
     "gated halves": between(lambda net, x: F.glu(x, 1), read=8),
     "copies side by side": between(lambda net, x: x.repeat(1, 2, 1, 1), read=32),
     "rows summed": between(lambda net, x: x.view(x.shape[0], 4, -1, *x.shape[2:]).sum(1), read=4),
@@ -329,6 +381,33 @@ CONSTRUCTS: dict[str, Case] = {
     "levels whose sizes are in a tensor": own(
         levels, first=conv(3, 16, 3), second=conv(16, 12, 3), equal=conv(16, 12), value=line(12, 16), where=line(12, 8), mix=line(16, 6)
     ),
+    "a state of zeros": own(
+        states, (2, 3, 3, 8, 8), both=conv(11, 32, 3), width=lambda: 8, last=conv(8, 4)
+    ),
+    "a recurrent state of one's own": Case(lambda: Spoken(), (torch.tensor([[1, 4, 2], [3, 3, 0]]),), cut=("line",)),
+    "two recurrent layers in both directions": own(
+        lambda net, x: net.last(net.line(x.flatten(2))[0][:, -1]), (2, 5, 6), last=line(24, 3),
+        line=lambda: nn.LSTM(6, 12, 2, batch_first=True, bidirectional=True),
+    ),
+    "an image of a vector": own(
+        lambda net, x: net.last(net.up(net.norm(net.code(x).view(-1, net.maps, 2, 2)).relu()).relu()), (4, 10), code=line(10, 96),
+        maps=lambda: 24, norm=lambda: nn.BatchNorm2d(24), up=lambda: nn.ConvTranspose2d(24, 12, 4, 2, 1), last=conv(12, 3),
+    ),
+    "the larger of each two": between(lambda net, x: x.view(len(x), -1, 2, *x.shape[2:]).amax(2), read=8),
+    "halves by an attribute": between(lambda net, x: torch.cat((x[:, : net.half].sin(), x[:, net.half :]), 1), half=lambda: 8),
+    "heads that share the width of the input": own(
+        lambda net, x: net.last(net.again(net.attend(rows(net.read(x))))).mean(1), read=conv(3, 16, 4, stride=4), last=line(16, 3),
+        attend=lambda: Heads(), again=lambda: Heads(),
+    ),
+    "one key for all heads": own(shared_keys, read=conv(3, 16, 4, stride=4), queries=line(16, 16), others=line(16, 8), last=line(16, 3)),
+    "products of what is never zero": between(
+        lambda net, x: x * torch.einsum("bchw,bchw->bhw", x.exp(), x.cos())[:, None], held="neither factor is zero without a channel"
+    ),
+    "a hook that divides by the width": between(
+        lambda net, x: net.hooked(x), hooked=lambda: with_hook(nn.Conv2d(16, 16, 1)), held="the forward computes with this width"
+    ),
+    "noise in evaluation": between(lambda net, x: x + torch.randn_like(x), held="random numbers are drawn for each of its channels"),
+    "differences of neighbours": between(lambda net, x: F.pad(x.diff(dim=1), (0, 0, 0, 0, 1, 0)), held="only all of them could go"),
     "a recurrence by hand": own(unrolled, read=line(3, 12), again=line(12, 12), last=line(12, 4)),
     # space
     "halved frequencies": between(lambda net, x: torch.fft.irfft2(torch.fft.rfft2(x) * 0.5, s=x.shape[-2:])),

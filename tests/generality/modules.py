@@ -274,7 +274,11 @@ CASES: dict[str, Case] = {
     ),
     "a recurrent layer": between(
         lambda net, x: net.line(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(x.shape),
-        line=lambda: nn.LSTM(16, 16, batch_first=True), held="keeps its widths in attributes",
+        line=lambda: nn.LSTM(16, 16, batch_first=True),
+    ),
+    "a recurrent layer that projects its state": between(
+        lambda net, x: net.line(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).reshape(len(x), -1, *x.shape[2:]),
+        line=lambda: nn.LSTM(16, 20, batch_first=True, proj_size=16), held="keeps its widths in attributes",
     ),
     "layers in a plain list": between(lambda net, x: net.hidden[0](x), hidden=lambda: [nn.Conv2d(16, 16, 1)], held="is convolved with"),
     "a constant of the width": between(lambda net, x: x * net.scale.to(x), scale=lambda: torch.rand(1, 16, 1, 1), held="constant of fixed"),

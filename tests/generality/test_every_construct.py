@@ -29,8 +29,11 @@ def wrongly_equal(case: Case, net: nn.Module, session: tp.ModuleSession, roundin
     for layer, width in before.items():
         if width.out_channels < 2 or width.status == "locked":
             continue
+        foreseen = session.preview([f"{layer}=30%"]).after.parameters
         session.apply([f"{layer}=30%"])
         proof = session.prove()
+        if proof.equal and foreseen != (count := sum(parameter.numel() for parameter in session.model().parameters())):
+            yield f"{layer} leaves {count} parameters, where {foreseen} were foreseen"
         if not proof.equal:
             yield f"{layer} can be cut, and is not proved: {proof}"
         elif (difference := differences(session, net, case, rounding == EXACT)[0]) > rounding:

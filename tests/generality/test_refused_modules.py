@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,6 +48,12 @@ def hooked(net: nn.Module) -> nn.Module:
     return net
 
 
+def cpu_made(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros(x.shape)
+    found[:, :, 1:] = x[:, :, :-1]
+    return found
+
+
 VECTOR = torch.rand(2, 5)
 REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "no module": (lambda: 3, VECTOR, "a int is not a torch.nn.Module"),
@@ -85,6 +92,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "a forward that interrupts": (lambda: Between(ending(KeyboardInterrupt())), image(), "Between raises KeyboardInterrupt, which"),
     "a forward that raises what is no error": (lambda: Between(ending(Leaving("now"))), image(), "Between raises Leaving now, which"),
     "a hook that ends the program": (lambda: hooked(small()), (VECTOR,), "Sequential raises SystemExit, which would end this program"),
+    "numbers by the time": (
+        lambda: Between(lambda net, x: x * (1 + time.perf_counter())), image(), "computes with other numbers from run to run.*mul by",
+    ),
+    "features in a tensor on the CPU": (
+        lambda: Between(cpu_made), image(), "writes features into a tensor that it makes on the CPU",
+    ),
     "nothing out": (lambda: Empty(), image(), "no tensor is found"),
 }  # fmt: skip
 

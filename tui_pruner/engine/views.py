@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
-from tui_pruner.core.model.layers import Block, ModelLayer
+from tui_pruner.core.model.layers import Block, ModelLayer, widths_as_built
 from tui_pruner.core.pruning.explain import explain, in_words, joined, status_of, why_read
 from tui_pruner.core.pruning.masks import mask_of, plan_in_mask
 from tui_pruner.core.pruning.preview import Arithmetic, Size, Widths
@@ -156,12 +155,8 @@ def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple
     coupling = analysis.coupling
     output = coupling.output_axes.get(layer.path)
     reads = coupling.input_axes.get(layer.path, output if output and coupling.roles[output] == "depthwise" else None)
-    own: Any = analysis.skeleton.get_submodule(layer.path) if reads is None or output is None else None
-    linear = isinstance(own, nn.Linear)
-    return (
-        widths.axis(reads) if reads else int(own.in_features if linear else own.in_channels),
-        widths.axis(output) if output else int(own.out_features if linear else own.out_channels),
-    )
+    built = widths_as_built(analysis.skeleton.get_submodule(layer.path)) if reads is None or output is None else (0, 0)
+    return widths.axis(reads) if reads else built[0], widths.axis(output) if output else built[1]
 
 
 def changed_layers(analysis: Analysis, before: Widths, after: Widths, asked: Sequence[str]) -> dict[str, Width]:

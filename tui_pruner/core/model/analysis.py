@@ -192,7 +192,7 @@ def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     return Analysis(
         checkpoint=checkpoint,
         skeleton=skeleton,
-        blocks=block_tree(checkpoint.model, checkpoint.original_yaml),
+        blocks=block_tree(checkpoint.model, checkpoint.original_yaml, coupling.output_axes),
         coupling=coupling,
         measurement=measure(measured, inputs, sequence(measured)),
         imgsz=side,

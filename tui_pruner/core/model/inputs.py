@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tui_pruner.core.model.predictions import Unseen, tensors
+from tui_pruner.core.model.predictions import MOST_LEAVES, Unseen, tensors
 from tui_pruner.domain.errors import RequestError, going_on
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
@@ -38,9 +40,12 @@ class Inputs:
         Raises:
             ProgramEnd: it would have ended this program.
         """
-        on_meta = any(tensor.is_meta for tensor in self.tensors)
-        with going_on(f"the forward of {type(model).__name__}"), KnownNumbers() if on_meta else nullcontext():
-            return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+        read = (*self.tensors, *islice(model.parameters(), 1))
+        on_meta, exact = (any(map(given, read)) for given in (lambda tensor: tensor.is_meta, lambda tensor: tensor.dtype == torch.float64))
+        around = KnownNumbers() if on_meta else InFloat64() if exact else nullcontext()
+        with going_on(f"the forward of {type(model).__name__}"), around, uncompiled():
+            given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+            return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -84,21 +89,57 @@ class Inputs:
         return self.changed(lambda t: t[:1])
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """Have functions that a module compiles run as they are: the compiler would take the trace for a part of them."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext()
+
+
 class KnownNumbers(TorchFunctionMode):
     """Whole numbers that a forward makes of Python's keep their values beside the meta device, as those of its inputs do.
 
-    The sizes of feature maps often go through such tensors.
+    The sizes of feature maps often go through such tensors. Real numbers that it makes on the CPU, as the state of a recurrent layer
+    where its input is a tensor of integers, have values too; they lose them where an operation does not take them beside feature maps.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Make a tensor on the CPU where it would lose known values."""
+        """Make a tensor on the CPU where it would lose known values; leave these out where an operation does not take them."""
         kwargs = kwargs or {}
-        made = function(*args, **kwargs)
+        try:
+            made = function(*args, **kwargs)
+        except (RuntimeError, NotImplementedError):
+            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            if not (any(map(has_values, leaves)) and any(leaf.is_meta for leaf in leaves)):
+                raise
+            if has_values(leaves[0]) and function.__name__.strip("_") in ("setitem", "copy"):
+                raise RuntimeError("it writes features into a tensor that it makes on the CPU: make that with their device=") from None
+            args, kwargs = tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) and has_values(leaf) else leaf, (args, kwargs))
+            made = function(*args, **kwargs)
         of_another = function is Tensor.new_tensor
         if function not in MAKING or not made.is_meta or is_real(made) or not (of_another or "device" in kwargs):
             return made
         numbers = not any(isinstance(leaf, Tensor) for leaf in tree_leaves((args[of_another:], kwargs)))
         return function(*args, **{**kwargs, "device": "cpu"}) if numbers else made
+
+
+class InFloat64(TorchFunctionMode):
+    """What a forward makes in PyTorch's default precision is in float64, where the network is: most operations do not mix the two."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation; convert what it makes in a precision that nobody asked for."""
+        made = function(*args, **(kwargs or {}))
+        follows = function in CREATING and "dtype" not in (kwargs or {}) and made.dtype == torch.get_default_dtype()
+        return made.to(torch.float64) if follows else made
+
+
+CREATING = (
+    torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn, torch.arange, torch.linspace, torch.logspace, torch.eye,
+    torch.tensor,
+)  # fmt: skip
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether a tensor has real numbers on another device than meta."""
+    return not tensor.is_meta and tensor.ndim > 0 and is_real(tensor)
 
 
 MAKING = (torch.tensor, torch.as_tensor, Tensor.new_tensor)

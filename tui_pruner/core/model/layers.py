@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,11 +86,11 @@ def image_channels(model: nn.Module) -> int:
     return int(first.in_channels) if first is not None else 3
 
 
-def layers_below(model: nn.Module, prefix: str) -> Iterator[ModelLayer]:
-    """The layers of a block, in the order of its modules."""
+def layers_below(model: nn.Module, prefix: str, producing: Container[str] = ()) -> Iterator[ModelLayer]:
+    """The layers of a block, in the order of its modules; `producing`: paths of modules that are layers by what they do."""
     kinds: tuple[type[nn.Module], ...] = (*LAYERS, *PROJECTING)
     for path, module in model.get_submodule(prefix).named_modules(prefix=prefix):
-        if isinstance(module, kinds):
+        if isinstance(module, kinds) or path in producing:
             yield ModelLayer(short_name(model, path), path, layer_type(module))
 
 
@@ -106,18 +106,22 @@ def short_name(model: nn.Module, path: str) -> str:
 def layer_type(module: nn.Module) -> str:
     """A layer's kind in a few characters: "Conv 3x3", "Conv 3x3 /2", "DWConv 3x3", "Linear"."""
     if not isinstance(module, nn.modules.conv._ConvNd):
-        return "Linear" if isinstance(module, nn.Linear) else "Attention"
+        kinds = {nn.Linear: "Linear", nn.MultiheadAttention: "Attention"}
+        return next((name for kind, name in kinds.items() if isinstance(module, kind)), class_of(module))
     kernel = "x".join(str(side) for side in module.kernel_size)
     step = f" /{module.stride[0]}" if module.stride[0] > 1 else ""
     kind = "DWConv" if module.groups == module.in_channels > 1 else "ConvT" if module.transposed else "Conv"
     return f"{kind} {kernel}{step}"
 
 
-def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
-    """The blocks of a model; its original `yaml` says how many of them are the backbone."""
+def block_tree(model: nn.Module, yaml: dict[str, Any], producing: Container[str] = ()) -> tuple[Block, ...]:
+    """The blocks of a model; its original `yaml` says how many of them are the backbone.
+
+    `producing`: paths of modules whose own parameters produce channels, which are layers of a model that has no yaml.
+    """
     blocks = sequence(model)
     if not keeps_blocks(model):
-        return tuple(plain_block(model, number, path, module) for number, (path, module) in enumerate(blocks))
+        return tuple(plain_block(model, number, path, module, producing) for number, (path, module) in enumerate(blocks))
     backbone = yaml.get("backbone")
     border = len(backbone) if isinstance(backbone, list) and 0 < len(backbone) < len(blocks) else first_branch(blocks)
     return tuple(
@@ -133,9 +137,14 @@ def block_tree(model: nn.Module, yaml: dict[str, Any]) -> tuple[Block, ...]:
     )
 
 
-def plain_block(model: nn.Module, number: int, path: str, module: nn.Module) -> Block:
+def class_of(module: nn.Module) -> str:
+    """The name of a module's class, of a rewritten one that of its own."""
+    return next(base.__name__ for base in type(module).__mro__ if not base.__module__.startswith("tui_pruner."))
+
+
+def plain_block(model: nn.Module, number: int, path: str, module: nn.Module, producing: Container[str]) -> Block:
     """A block of a model that does not say what its blocks read; it has no section."""
-    return Block(number, path, type(module).__name__, (), "backbone", tuple(layers_below(model, path)))
+    return Block(number, path, class_of(module), (), "backbone", tuple(layers_below(model, path, producing)))
 
 
 def first_branch(blocks: list[tuple[str, nn.Module]]) -> int:
@@ -216,6 +225,25 @@ def embedding(layer: Any) -> None:
     layer.num_embeddings, layer.embedding_dim = layer.weight.shape
 
 
+@widths_of(nn.RNNBase)
+def recurrent(layer: Any) -> None:
+    """The channels of an input and of the state, which is equally wide in all layers and directions."""
+    layer.input_size, layer.hidden_size = layer.weight_ih_l0.shape[1], layer.weight_hh_l0.shape[1]
+
+
+@widths_of(nn.RNNCellBase)
+def recurrent_cell(layer: Any) -> None:
+    """The channels of an input and of the state."""
+    layer.input_size, layer.hidden_size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
+
+
+def widths_as_built(layer: Any) -> tuple[int, int]:
+    """The channels that a layer reads and produces by its attributes; 0 where it has none."""
+    names = (("in_features", "out_features"), ("in_channels", "out_channels"), ("input_size", "hidden_size"), ("embed_dim", "embed_dim"))
+    known = next((pair for pair in names if hasattr(layer, pair[0])), None)
+    return (int(getattr(layer, known[0])), int(getattr(layer, known[1]))) if known else (0, 0)
+
+
 def computing_hooks(module: nn.Module) -> list[Any]:
     """The hooks of PyTorch that compute a weight of a module before each forward."""
     return [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, COMPUTING_HOOKS)]
@@ -243,8 +271,12 @@ def true_widths(modules: Iterable[nn.Module]) -> None:
 
 
 def keeps_own_widths(module: nn.Module) -> str:
-    """The name of PyTorch's class where a module keeps widths in attributes that we cannot rewrite (LSTM, MultiheadAttention), else ""."""
-    if rule_of(module) is not None or isinstance(module, CONTAINERS):
+    """The name of PyTorch's class where a module keeps widths in attributes that we cannot rewrite (MultiheadAttention), else "".
+
+    Of recurrent layers, those that keep a list of their weights beside them, or project their state.
+    """
+    listed = isinstance(module, nn.RNNBase) and ("_flat_weights" in vars(module) or module.proj_size > 0)
+    if (rule_of(module) is not None and not listed) or isinstance(module, CONTAINERS):
         return ""
     bases = (base for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules.") and base is not nn.Module)
     return next((base.__name__ for base in bases), "")

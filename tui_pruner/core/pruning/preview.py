@@ -181,10 +181,9 @@ class Arithmetic:
         self.trainable = np.array([isinstance(tensor, torch.nn.Parameter) for _, tensor in tensors])
         self.floating = np.array([tensor.is_floating_point() for _, tensor in tensors])
         for n, (name, tensor) in enumerate(tensors):
-            axes = [self.number.get(Axis(name, dim), -1) for dim in range(min(2, tensor.ndim))] + [-1, -1]
-            labelled = [tensor.shape[d] for d, axis in enumerate(axes[: tensor.ndim]) if axis >= 0]
-            self.first[n], self.second[n] = axes[:2]
-            self.rest[n] = tensor.numel() // max(1, int(np.prod(labelled)))
+            long = [d for d, side in enumerate(tensor.shape) if side > 1 and Axis(name, d) in self.number][:2]
+            self.first[n], self.second[n] = [*(self.number[Axis(name, d)] for d in long), -1, -1][:2]
+            self.rest[n] = tensor.numel() // max(1, int(np.prod([tensor.shape[d] for d in long])))
 
     def _describe_work(self) -> None:
         work = self.analysis.measurement.work

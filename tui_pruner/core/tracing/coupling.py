@@ -21,7 +21,7 @@ from tui_pruner.core.tracing.coupling_map import (
     Product,
     held_by_links,
 )
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LockedLabels, Operation
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LinkedLabels, LockedLabels, Operation
 
 SILENT_JOINS = frozenset(
     {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
@@ -167,7 +167,7 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
     lock = np.full(count, len(locks), dtype=np.int64)
     for number in reversed(range(len(locks))):
         lock[channel[locks[number].labels]] = number
-    parts = [part for link in record.links for part in link.parts]
+    parts = [part for link in binding_links(record, channel) for part in link.parts]
     if parts:
         numbers = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         linked, part_of = np.divmod(distinct(channel[np.concatenate(parts)] * len(parts) + numbers), len(parts))
@@ -220,12 +220,21 @@ def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, ch
 def collect_links(record: FlowRecord, channels: Channels) -> tuple[ChannelLink, ...]:
     """The links, with groups in place of labels, each once."""
     links: dict[tuple[tuple[int, ...], ...], ChannelLink] = {}
-    for linked in record.links:
+    for linked in binding_links(record, channels.channel):
         parts = tuple(groups_in(part, channels) for part in linked.parts)
         operation = record.operations[linked.operation]
         if len(set(parts)) > 1 and parts not in links:
-            links[parts] = ChannelLink(len(links), operation.name, operation.module, parts, linked.heads)
+            links[parts] = ChannelLink(len(links), operation.name, operation.module, parts, linked.kind == "heads")
     return tuple(links.values())
+
+
+def binding_links(record: FlowRecord, channel: Indices) -> list[LinkedLabels]:
+    """The links of a record without those of rows that are one channel each: a cut leaves fewer rows, of the same length."""
+
+    def one_each(link: LinkedLabels) -> bool:
+        return link.kind == "rows" and all(len(part) > 1 and bool((channel[part] == channel[part[0]]).all()) for part in link.parts)
+
+    return [link for link in record.links if not one_each(link)]
 
 
 def groups_in(labels: Labels, channels: Channels) -> tuple[int, ...]:

@@ -82,7 +82,10 @@ class ChannelGroup:
             return self.lock.reason + where
         if not self.producers:
             return "no layer produces these channels"
-        return "" if self.channels > 1 else "has a single channel"
+        if self.channels > 1:
+            return ""
+        tied = any(member.indices.size > 1 for member in self.producers)
+        return "is tied to the other channels of its layer: only all of them could go" if tied else "has a single channel"
 
     def member(self, axis: Axis) -> Member:
         """The member of an axis."""

@@ -126,8 +126,7 @@ def vector_along(labels: Tensor, dim: int) -> Labels:
 
 def flat(labels: Tensor) -> Labels:
     """All labels of a tensor as a vector; labels repeated along constant dimensions count once."""
-    (small,) = compact(labels)
-    vector: Labels = small.reshape(-1).numpy()
+    vector: Labels = compact(labels)[0].reshape(-1).numpy()
     return vector
 
 
@@ -197,11 +196,11 @@ class Union:
 
 @dataclass(frozen=True)
 class LinkedLabels:
-    """An axis cut into equal parts that must lose equally many channels. Of `heads`, a whole head may also be removed."""
+    """An axis cut into equal parts that must lose equally many channels: the rows of a view. Of heads, a whole one may also be removed."""
 
     operation: int
     parts: tuple[Labels, ...]
-    heads: bool = False
+    kind: Literal["", "rows", "heads"] = ""
 
 
 @dataclass(frozen=True)
@@ -222,8 +221,8 @@ BY_PLACE = "slice takes channels by their place"
 class SizedLabels:
     """Labels at an operation with sizes in its arguments, which the forward may have computed or may have from an attribute.
 
-    `place` is the module's class and how many operations it had run. `widths` are vectors of labels, each as long as a size that the
-    operation must have along a dimension; `otherwise` is the reason for locking them where the operation has another size.
+    `place` is the module's class and how many operations it had run. `widths`: vectors of labels as long as the sizes that the operation
+    must have along `dim`; `otherwise`: why they are locked where it has others. `rows`: a channel of each row of a view, their dimension.
     """
 
     operation: int
@@ -232,6 +231,7 @@ class SizedLabels:
     widths: tuple[Labels, ...] = ()
     dim: int = 0
     otherwise: str = ""
+    rows: tuple[Labels, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, product
 
 import numpy as np
 from torch import nn
@@ -16,10 +17,12 @@ from torch import nn
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
+from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
 from tui_pruner.domain.errors import PlanError
 
 MOST_PARTS = 64
+MOST_COMBINED = 12
+"""How many combinations of attributes are tried for the widths of a place."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,34 @@ def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> li
     each = {candidate.number: candidate for candidate in reversed(found) if candidate.times == 1}
     parts = [candidate for number, candidate in each.items() if number < len(entry.widths)]
     ways = [*([candidate] for candidate in found), *(some for some in (parts, list(each.values())) if len(some) > 1)]
+    if 1 < len(parts) == len(entry.widths):  # several attributes may hold the same number
+        alike = [[one for one in found if one.times == 1 and one.number == number] for number in range(len(parts))]
+        ways += [list(some) for some in islice(product(*alike), MOST_COMBINED) if list(some) not in ways]
     return [partial(name_all, candidates=way) for way in ways]
+
+
+def ways_to_read(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
+    """The layers of a module whose input may be as wide as its parts at a place must be, as where attention takes the width of all heads
+    from its input."""
+    path = record.operations[entry.operation].module
+    layers = [axis for axis, role in record.roles.items() if role == "in" and axis.module.rpartition(".")[0] == path != axis.module]
+    sizes = {axis.parameter.removeprefix(path): record.source.sizes[axis] for axis in layers}
+    fitting = [own for own, size in sizes.items() if size > 1 and len(entry.labels[entry.labels > 0]) % size == 0]
+    return [partial(as_wide_as_read, own=own) for own in fitting]
+
+
+def as_wide_as_read(record: FlowRecord, model: nn.Module, entry: SizedLabels, own: str) -> bool:
+    """Link the parts of a place with what a layer reads, here and at all such places in modules of the class; whether that is new."""
+    changed = False
+    for other in (one for one in record.sized if one.place[0] == entry.place[0] and len(one.labels) >= len(entry.labels)):
+        axis, labels = Axis(record.operations[other.operation].module + own, 1), other.labels[other.labels > 0]
+        size = record.source.sizes.get(axis, 0)
+        if size and len(labels) % size == 0:
+            links = [linked(other, record.source.labels_of(axis), part) for part in np.split(labels, len(labels) // size)]
+            new = [link for link in links if link not in record.links]
+            record.links += new
+            changed = changed or bool(new)
+    return changed
 
 
 def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:

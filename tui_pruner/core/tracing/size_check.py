@@ -9,7 +9,7 @@ width, or take another path for an odd one: there the operations of the cut netw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -22,11 +22,11 @@ from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.pruning.removal import Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import LIBRARIES
-from tui_pruner.core.tracing.coupling import couple
+from tui_pruner.core.tracing.coupling import couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
-from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name
+from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name, ways_to_read
 from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
 from tui_pruner.domain.errors import PlanError
 
@@ -61,6 +61,8 @@ def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[i
     if name == "slice":
         start, end, _ = slice(*(args[2:4] if len(args) > 3 else (*args[2:], None))).indices(args[0].shape[dim])
         return start, max(start, end), args[0].shape[dim]
+    if name == "alias":  # a slice of everything
+        return 0, result.shape[dim], result.shape[dim]
     parts = result if isinstance(result, (tuple, list)) else [result]
     return tuple(part.shape[dim] if dim < part.ndim else 0 for part in parts)
 
@@ -85,8 +87,10 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     """
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
+    record.sized = [by_rows(record, entry) for entry in record.sized]
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
-    foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
+    foreign = not all(type(module).__module__.startswith(known) and not has_own_hooks(module) for module in skeleton.modules())
+    foreign = foreign or inputs.forward is not None
     unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
     if foreign and unlike is None:
         return coupling
@@ -115,6 +119,19 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
                 record.lock(operation_at(record, place), labels, f"the forward computes with this width: {words}", member.axis.dim, rank=3)
         coupling = couple(record)
     return coupling
+
+
+def by_rows(record: FlowRecord, entry: SizedLabels) -> SizedLabels:
+    """The labels with sizes of a view; where each of its rows turned out to be one channel, with the number of rows for their length."""
+    channel = joined_labels(record).channel
+    one_each = entry.rows is not None and all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
+    return replace(entry, widths=(entry.rows[0],), dim=entry.rows[1]) if entry.rows is not None and one_each and entry.widths else entry
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether a module runs a user's code beside its class's forward."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), vars(module).get("forward"))
+    return any(not type(hook).__module__.startswith("torch.nn.") for hook in hooks if hook is not None)
 
 
 @dataclass(frozen=True)
@@ -174,10 +191,11 @@ def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
 
 def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
     """By label: whether it is still there after a removal."""
-    alive = np.ones(record.source.count, dtype=bool)
+    channel = joined_labels(record).channel
+    alive = np.ones(len(channel) + 1, dtype=bool)
     for member, positions in removal.members(coupling):
-        alive[record.source.starts[member.axis] + positions] = False
-    return alive
+        alive[channel[record.source.starts[member.axis] + positions]] = False
+    return alive[channel]  # also of labels that are on no axis, such as those of constants
 
 
 def names_found(
@@ -187,7 +205,7 @@ def names_found(
     entry, whole = entry_at(record, stopped), free_channels(couple(record))
     if entry is None:
         return None
-    for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
+    for way in (equal_parts, *ways_to_name(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)
@@ -212,11 +230,11 @@ def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup
     """The prunable groups that went through an operation with sizes in its arguments."""
     if not record.sized:
         return []
-    sized = np.zeros(record.source.count, dtype=bool)
+    channel, starts = joined_labels(record).channel, record.source.starts
+    sized = np.zeros(len(channel) + 1, dtype=bool)
     for entry in record.sized:
-        sized[entry.labels] = True
-    starts = record.source.starts
-    return [g for g in free_groups(coupling) if any(sized[starts[m.axis] + m.indices].any() for m in g.members)]
+        sized[channel[entry.labels]] = True
+    return [g for g in free_groups(coupling) if any(sized[channel[starts[m.axis] + m.indices]].any() for m in g.members)]
 
 
 def operation_at(record: FlowRecord, place: int) -> int:
@@ -309,15 +327,22 @@ def difference(usual: Sequence[Step], steps: Sequence[Step], reason: str) -> tup
     for place, ((name, numbers), (now, changed)) in enumerate(zip(usual, steps)):
         if name != now and ENDING in (name, now):
             return place, "without some channels, it takes another path"
-        if name == ENDING and numbers != changed:
+        if same_numbers(numbers, changed) and name == now:
+            continue
+        if name == ENDING:
             return place, f"without some channels, it returns {listed(changed)} in place of {listed(numbers)}"
         if name != now:
             return place, f"without some channels, {now} takes the place of {name}"
-        if numbers != changed:
+        if name == now:
             return place, f"without some channels, {name} is by {listed(changed)} in place of {listed(numbers)}"
     if reason:
         return len(steps), reason
     return len(steps), "" if len(usual) == len(steps) else "without some channels, it takes another path"
+
+
+def same_numbers(left: Sequence[float], right: Sequence[float]) -> bool:
+    """Whether two lists of numbers are equal; NaN equals itself."""
+    return left == right or (len(left) == len(right) and all(a == b or a != a != b != b for a, b in zip(left, right)))
 
 
 def listed(numbers: Sequence[float]) -> str:

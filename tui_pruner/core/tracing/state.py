@@ -35,6 +35,7 @@ from tui_pruner.core.tracing.labels import (
     nothing,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
+from tui_pruner.core.tracing.values import Values
 from tui_pruner.domain.errors import TraceError
 
 
@@ -106,7 +107,7 @@ ENDING = "output"
 def step_of(name: str, args: tuple[Any, ...]) -> Step:
     """An operation with the numbers that it computes with; a zero-dimensional tensor counts where its value is known."""
     if name.removesuffix("_") not in ARITHMETIC:
-        return name, ()
+        return "slice" if name == "alias" else name, ()  # PyTorch makes an alias of a slice of everything
     known = (float(a) if isinstance(a, Tensor) else a for a in args if not isinstance(a, Tensor) or (a.ndim == 0 and not a.is_meta))
     return name, tuple(number for number in known if isinstance(number, (int, float)))
 
@@ -122,6 +123,14 @@ def bounds_of(call: Call, size: int) -> tuple[int, int]:
     return start, max(start, end)
 
 
+def is_table(model: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether a tensor is of the shape [1, places, channels] and no kernel, as what a transformer adds to its tokens."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    own = not (isinstance(owner, nn.modules.conv._ConvNd) or type(owner).__module__.startswith("torch.nn."))
+    return own and tensor.ndim == CHANNEL_DIMS + 1 and tensor.shape[0] == 1
+
+
+Rows = tuple[Labels, int]
 PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 
 
@@ -147,15 +156,16 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.ended = False
         self._rows: set[bytes] = set()
         self.dependence = Dependence(model)
+        self.values = Values(tensor for name, tensor in named_tensors(model) if name not in self._parameters)
         for name, tensor in named_tensors(model):
-            self._label_parameter(name, tensor)
+            self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
 
-    def _label_parameter(self, name: str, tensor: Tensor) -> None:
-        if tensor.ndim == 0:
+    def _label_parameter(self, name: str, tensor: Tensor, dims: int) -> None:
+        if not tensor.ndim or not tensor.numel():
             return
         vectors: list[Labels | None] = []
         for dim, size in enumerate(tensor.shape):
-            channels = dim < CHANNEL_DIMS or (size > 1 and tensor.numel() == size)
+            channels = dim < dims or (size > 1 and tensor.numel() == size)
             vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
             if vectors[-1] is not None:
                 self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
@@ -180,6 +190,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if self._lost:
             self.lock(call, self._lost, f"belongs to a weight that the forward computes with {name}")
             self._lost = []
+        self.values.follow(self, call)
 
     def _is_about_weights(self, call: Call) -> bool:
         """Whether an operation works on parameters only, or on a tensor whose elements belong to several channels each."""
@@ -319,19 +330,25 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.note_rows(parts)
         if len({part.tobytes() for part in parts}) > 1:  # what has no channel in a part stays in its place
             channels = tuple(part[part != 0] for part in parts)
-            self.record.links.append(LinkedLabels(call.index, channels, rows and has_heads(self.running)))
+            self.record.links.append(LinkedLabels(call.index, channels, "" if not rows else "heads" if has_heads(self.running) else "rows"))
 
     def note_rows(self, parts: Sequence[Labels]) -> None:
         """Remember vectors whose channels stay next to each other, in order, whichever of them are removed."""
         self._rows.update(part.tobytes() for part in parts)
 
-    def note_sizes(self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "") -> bool:
+    def note_sizes(
+        self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "", rows: Rows | None = None
+    ) -> bool:
         """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
-        may = not is_adapted(self.running) and rule_of(self.running) is None and self.has_labels_in(labels)
-        if may:
-            place = (type(self.running).__name__, call.index - self.entered[-1])
-            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise))
-        return may
+        place = self.place_of(call) if self.has_labels_in(labels) else None
+        if place is not None:
+            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows))
+        return place is not None
+
+    def place_of(self, call: Call) -> tuple[str, int] | None:
+        """The class of the running module and how many operations it has run; None where a forward fixes no sizes that are not known."""
+        known = is_adapted(self.running) or rule_of(self.running) is not None
+        return None if known else (type(self.running).__name__, call.index - self.entered[-1])
 
     def note_slice(self, call: Call, labels: Tensor) -> bool:
         """Remember the bounds of a slice of a single vector of channels, which the forward may compute or have fixed; whether it is one."""

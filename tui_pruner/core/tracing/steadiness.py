@@ -14,15 +14,15 @@ from tui_pruner.core.model.copies import sharing_weights
 from tui_pruner.core.model.inputs import Inputs
 from tui_pruner.core.tracing.labels import Step
 from tui_pruner.core.tracing.meta_device import Following
-from tui_pruner.core.tracing.size_check import run
+from tui_pruner.core.tracing.size_check import listed, run, same_numbers
 from tui_pruner.domain.errors import TraceError
 
 SEEDS = (0, 1, 2, 3)
 MOST_NAMED = 4
 
 
-def demand_steady(skeleton: nn.Module, inputs: Inputs) -> None:
-    """Refuse a module whose forward takes a random path.
+def demand_steady(skeleton: nn.Module, inputs: Inputs) -> list[Step]:
+    """Return the operations of a run; refuse a module whose forward takes a random path, or computes with random numbers of Python's.
 
     Raises:
         TraceError: it does.
@@ -33,20 +33,41 @@ def demand_steady(skeleton: nn.Module, inputs: Inputs) -> None:
             before = drawn()
             steps, _ = run(sharing_weights(skeleton), inputs)
             if drawn() == before:
-                return
+                return steps
         if usual is not None and names(steps) != names(usual):
             raise TraceError(
                 f"{type(skeleton).__name__} takes another path from run to run, by chance: no plan for one of them is good for the others; "
                 "turn that off in evaluation mode"
             )
+        demand_same_numbers(skeleton, usual or steps, steps)
         usual = steps
+    return usual or []
 
 
-def remarks_on(skeleton: nn.Module, inputs: Inputs) -> list[str]:
-    """Warnings about a forward: it runs other operations when it is called again, or never reads some modules."""
+def demand_same_numbers(skeleton: nn.Module, usual: Sequence[Step], steps: Sequence[Step]) -> None:
+    """Refuse a module that computes with other numbers in each run: no trial could tell them from numbers that depend on a width.
+
+    Raises:
+        TraceError: it does.
+    """
+    for (name, before), (now, after) in zip(usual, steps):
+        if name == now and not same_numbers(before, after):
+            raise TraceError(
+                f"{type(skeleton).__name__} computes with other numbers from run to run, by chance or by the time "
+                f"({name} by {listed(before)}, then by {listed(after)}): turn that off in evaluation mode"
+            )
+
+
+def remarks_on(skeleton: nn.Module, inputs: Inputs, usual: Sequence[Step]) -> list[str]:
+    """Warnings about a forward: it runs other operations when it is called again, or never reads some modules.
+
+    Raises:
+        TraceError: it computes with other numbers than in its `usual` run, on a copy of its own.
+    """
     found = []
     network = sharing_weights(skeleton)
     first, second = (run(network, inputs)[0] for _ in range(2))
+    demand_same_numbers(skeleton, usual, first)
     if names(first) != names(second):
         found.append("the forward does something else when it is called again: it is cut and proved as it is called first")
     unread = unread_modules(skeleton, inputs)

@@ -23,7 +23,7 @@ from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
 from tui_pruner.core.tracing.adapters import equal_widths, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
-from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
@@ -87,6 +87,17 @@ def link_equal_widths(flow: Flow, model: nn.Module) -> None:
                 flow.record.links.append(LinkedLabels(operation.index, vectors))
             for vector in vectors if len(vectors) < len(pair) else ():
                 flow.record.lock(operation.index, vector, "must stay as wide as another layer, whose channels are not known")
+
+
+def link_states(flow: Flow, model: nn.Module) -> None:
+    """Link the states of all layers and directions of a recurrent layer, whose width is a single attribute."""
+    starts = flow.record.source.starts
+    for path, module in modules_of(model):
+        if isinstance(module, nn.RNNBase) and not keeps_own_widths(module):
+            states = [Axis(f"{path}.{name}".lstrip("."), 1) for name in module._flat_weights_names if name.startswith("weight_hh")]
+            vectors = tuple(flow.record.source.labels_of(axis) for axis in states if axis in starts)
+            if len(vectors) > 1:
+                flow.record.links.append(LinkedLabels(flow.record.note("same width", path).index, vectors))
 
 
 def hold_own_widths(flow: Flow, model: nn.Module) -> None:
@@ -241,6 +252,7 @@ def trace(
             raise TraceError(in_words(error, flow.place)) from error
     flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, skeleton)
+    link_states(flow, skeleton)
     hold_own_widths(flow, skeleton)
     hold_contradictions(flow)
     told = [path for path, _ in repeats_of(skeleton) if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction

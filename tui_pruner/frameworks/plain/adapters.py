@@ -158,7 +158,39 @@ def lost_nothing(attention: Any) -> bool:
     return list(attention.in_proj_weight.shape) == [3 * width, width] and list(attention.out_proj.weight.shape) == [width, width]
 
 
-PROJECTING.append(NarrowAttention)
+def current_weights(module: Any) -> list[Tensor]:
+    """The weights that a recurrent layer computes with: its parameters as they are now."""
+    return [getattr(module, name) for name in module._flat_weights_names]
+
+
+RECURRENT: dict[type[nn.Module], type[nn.Module]] = {
+    kind: type(f"Narrow{kind.__name__}", (kind,), {"_flat_weights": property(current_weights, lambda module, weights: None)})
+    for kind in (nn.LSTM, nn.GRU, nn.RNN)
+}
+"""PyTorch's recurrent layers, each with a class that computes the same, and has no list of weights that a cut or a copy would leave as
+they were."""
+
+
+def free_recurrent(model: nn.Module) -> nn.Module:
+    """Rewrite the recurrent layers of a model in place, which must be a copy, and return it."""
+    for module in model.modules():
+        if type(module) in RECURRENT and not getattr(module, "proj_size", 0):
+            del module.__dict__["_flat_weights"]
+            module.__class__ = RECURRENT[type(module)]
+    return model
+
+
+def settle_recurrent(model: nn.Module) -> nn.Module:
+    """Give recurrent layers PyTorch's own class again, in place, and return the model."""
+    own = {narrow: kind for kind, narrow in RECURRENT.items()}
+    for module in model.modules():
+        if type(module) in own:
+            module.__class__ = own[type(module)]
+            module.__dict__["_flat_weights"] = current_weights(module)
+    return model
+
+
+PROJECTING += [NarrowAttention, *RECURRENT.values(), nn.RNNCellBase]
 register_own({NarrowAttention: narrow})
 DEPENDS_ON.append(Path(__file__))
 

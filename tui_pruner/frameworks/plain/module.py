@@ -35,7 +35,15 @@ from tui_pruner.core.search.targets import Target
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.core.tracing.steadiness import chance, demand_steady, remarks_on
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, going_on
-from tui_pruner.frameworks.plain.adapters import REMARK, forward_of, free_attentions, in_a_batch, settle_attentions
+from tui_pruner.frameworks.plain.adapters import (
+    REMARK,
+    forward_of,
+    free_attentions,
+    free_recurrent,
+    in_a_batch,
+    settle_attentions,
+    settle_recurrent,
+)
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed in single precision, which holds all of their numbers."""
@@ -98,7 +106,7 @@ class OpenedModule(Checkpoint):
         """Convert a model made from it to the dtypes and the device of the user's module, in place, and return it."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
-        return settle_attentions(model)
+        return settle_recurrent(settle_attentions(model))
 
 
 def open_module(
@@ -120,18 +128,18 @@ def open_module(
         opened = replace(opened_module(module, lively(inputs)), approximate=approximate)
         try:
             analysis = analyse(opened)
-            demand_steady(analysis.skeleton, analysis.inputs)
+            steps = demand_steady(analysis.skeleton, analysis.inputs)
             remarks = [f"{opened.family} {REMARK}"] if followed is not None else []
-            analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs)))
+            analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs, steps)))
         except (PrunerError, MemoryError):
             raise
         except Exception as error:  # a module of the user may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST]
             raise TraceError(f"{opened.family} cannot be followed ({reason}): give a module whose forward is plain PyTorch") from error
     if not any(group.producers for group in analysis.coupling.groups):
-        raise TraceError(
-            f"{opened.family} has no layer whose channels could be cut: convolutions and linear layers have, where forward uses them"
-        )
+        strange = ", ".join(analysis.coupling.unknown_operations)
+        why = f"no rule is known for {strange}" if strange else "convolutions and linear layers have, where forward uses them"
+        raise TraceError(f"{opened.family} has no layer whose channels could be cut: {why}")
     return analysis
 
 
@@ -140,7 +148,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
-    own = free_attentions(independent(module).eval())
+    own = free_recurrent(free_attentions(independent(module).eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from tui_pruner.core.tracing.labels import AxisLabels, Labels, Strand, along, channel_vector, compact, flat, varies
+from tui_pruner.core.tracing.labels import AxisLabels, Labels, Strand, along, channel_vector, compact, flat, nothing, varies
 from tui_pruner.core.tracing.rules.elementwise import hold_against_constant, where_present
 from tui_pruner.core.tracing.state import CHANNEL_DIMS, Call, Flow, rule
 
@@ -99,6 +99,7 @@ def note_work(flow: Flow, call: Call, weight: Tensor, *factors: Labels | None) -
 
 def unify_channels(flow: Flow, call: Call, image: Tensor, dim: int, read: Labels) -> None:
     """Tie every label that occurs at channel c of the input to index c of the axis that reads it."""
+    flow.values.give_channels(flow, image, dim)
     labels = flow.elements(image)
     vector = channel_vector(labels, dim)
     if vector is not None:
@@ -205,11 +206,14 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     a, b = flow.elements(left), flow.elements(right)
     contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
     flow.note_work(call, work_labels(a, b))
-    if all(contracted) and not varies(a, a.ndim - 2) and not varies(b, b.ndim - 1):
-        flow.unify_tensors(call, a.narrow(-2, 0, 1).transpose(-1, -2), b.narrow(-1, 0, 1))
-    elif any(contracted):
-        flow.lock(call, [left, right], "is summed against values that are no channels")
-        return
+    if all(contracted) and flow.values.is_filled(left) and flow.values.is_filled(right):
+        flow.lock(call, [left, right], "is summed over where neither factor is zero without a channel")
+    if all(contracted):
+        a, b = summed(flow, call, a, -2), summed(flow, call, b, -1)
+        flow.unify_or_hold(call, a.transpose(-1, -2), b, "is summed against values that are no channels")
+    elif any(contracted):  # what is not summed of the other factor passes
+        flow.lock(call, [left if contracted[0] else right], "is summed against values that are no channels")
+        a, b = (nothing(one.shape) if across else one for one, across in zip((a, b), contracted))
     rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
     if rows and columns:
         flow.lock(call, [left, right], "meets other channels in an outer product")
@@ -219,6 +223,14 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
         flow.put(call.result, a.narrow(-1, 0, 1).expand(call.result.shape))
     elif not any(contracted):
         side_by_side(flow, call, a, b)
+
+
+def summed(flow: Flow, call: Call, labels: Tensor, dim: int) -> Tensor:
+    """Tie the channels that all rows or columns of a factor (of several heads) are summed over, and return those of the first."""
+    first = labels.narrow(dim, 0, 1)
+    if varies(labels, labels.ndim + dim):
+        flow.unify_or_hold(call, labels, first.expand(labels.shape), "is summed against values that are no channels")
+    return first
 
 
 def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:

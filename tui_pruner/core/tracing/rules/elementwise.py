@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies
+from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -26,6 +26,14 @@ def one_by_one(flow: Flow, call: Call) -> None:
     for out in call.outputs:
         if out.shape == source.shape:
             flow.put(out, flow.elements(source))
+
+
+@rule("rand_like randn_like randint_like bernoulli normal uniform exponential")
+def drawn(flow: Flow, call: Call) -> None:
+    """Random numbers in the shape of channels: a cut network would draw others for the channels that are left."""
+    flow.lock(call, [call.args[0]], "random numbers are drawn for each of its channels", rank=2)
+    if isinstance(call.result, Tensor) and call.result.shape == call.args[0].shape:
+        flow.put(call.result, flow.elements(call.args[0]))
 
 
 @rule("clone detach _to_copy contiguous alias lift_fresh")
@@ -77,6 +85,10 @@ def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tens
     extended = [d for d in range(merged.ndim) if shape[d] > 1 and varies(merged, d)]
     if not extended:
         return
+    if flow.values.is_blank(constant):
+        for d in extended:
+            flow.values.meet(flow, constant, d - merged.ndim, vector_along(merged, d))
+        return
     own = flow.elements(constant).expand(merged.shape)
     a, b = compact(merged, own)
     met = a[(a != 0) & (b == 0)]
@@ -89,10 +101,12 @@ def batch_norm(flow: Flow, call: Call) -> None:
     """Tie weight, bias and running statistics to their channels."""
     image, parameters = call.args[0], call.args[1:5]
     labels = flow.elements(image)
-    vector = channel_vector(labels, 1)
-    if vector is None:
+    if not varies(labels, 1) and channel_vector(labels, 1) is None:
         flow.lock(call, [image], "is normalised with other channels at the same place")
         return
+    vector = vector_along(labels, 1)
+    if channel_vector(labels, 1) is None:  # several channels of a layer before are one here, at other places
+        flow.unify_or_hold(call, along(vector, 1, labels.shape), labels, "is normalised with values that are no channels")
     for parameter in parameters:
         if isinstance(parameter, Tensor):
             flow.unify_vector(call, parameter, vector, "norm")

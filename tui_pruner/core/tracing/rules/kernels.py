@@ -15,6 +15,7 @@ from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.rules import contraction, movement
 from tui_pruner.core.tracing.rules.elementwise import folded_dims, where_present, without_dims
 from tui_pruner.core.tracing.state import Call, Flow, kernel_rule
+from tui_pruner.core.tracing.values import zero_stays
 
 
 def plain(call: Call) -> str:
@@ -133,14 +134,6 @@ def join(flow: Flow, call: Call) -> None:
     put(flow, call.result, kept)
 
 
-ELSEWHERE_AT_ZERO = frozenset({"sigmoid", "hardsigmoid", "softplus", "exp", "cos", "log", "logit", "rsqrt", "reciprocal", "ones_like"})
-BOUNDED: dict[str, tuple[tuple[int, str, float | None], ...]] = {
-    "clamp": ((1, "min", None), (2, "max", None)),
-    "clamp_min": ((1, "min", None), (3, "", None)),
-    "clamp_max": ((3, "", None), (1, "max", None)),
-    "hardtanh": ((1, "min_val", -1.0), (2, "max_val", 1.0)),
-}
-"""Operations that keep zero if it is within their bounds: for each bound the argument's position, its name and its default."""
 INFINITE_AT_ZERO = frozenset({"log", "logit", "rsqrt", "reciprocal"})
 ADDING = frozenset({"sum", "norm", "linalg_vector_norm"})
 """Reductions that zeros do not change."""
@@ -161,15 +154,6 @@ def one_by_one(flow: Flow, call: Call) -> None:
     for out in call.outputs:
         if out.shape == source.shape:
             put(flow, out, [strand if kept else Strand(strand.labels) for strand in flow.strands(source)])
-
-
-def zero_stays(call: Call) -> bool:
-    """Whether an element-wise operation maps zero to zero."""
-    name = plain(call)
-    if name not in BOUNDED:
-        return name not in ELSEWHERE_AT_ZERO
-    low, high = (call.argument(*argument) for argument in BOUNDED[name])
-    return not any(isinstance(bound, Tensor) for bound in (low, high)) and (low is None or low <= 0) and (high is None or high >= 0)
 
 
 @kernel_rule("add sub rsub mul div maximum minimum pow where addcmul lerp atan2 _prelu_kernel")

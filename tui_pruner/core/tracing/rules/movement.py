@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, flat, rows_of, spread, varies, vector_along
+from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, compact, flat, rows_of, spread, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -24,8 +25,10 @@ def reshape(flow: Flow, call: Call) -> None:
     after = before.reshape(call.result.shape)
     flow.put(call.result, after)
     old, new = spread(before), spread(after)
-    row = changing(after)[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
-    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row))
+    dims = changing(after)
+    row = dims[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
+    rows = (vector_along(after, dims[0]), dims[0]) if len(dims) > 1 else None
+    flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row), rows=rows)
     if old.shape == new.shape:
         return
     if new.ndim > old.ndim:
@@ -33,7 +36,7 @@ def reshape(flow: Flow, call: Call) -> None:
     elif new.ndim < old.ndim:
         join(flow, call, before, old)
         flow.note_rows(rows_of(after))
-    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new):
+    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new) and not spread_out(flow, call, old, new):
         flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
 
 
@@ -41,6 +44,15 @@ def is_widened(old: Tensor, new: Tensor) -> bool:
     """Whether every row only repeats each of its channels, as when an image is flattened."""
     times = new.shape[-1] // old.shape[-1]
     return old.shape[:-1] == new.shape[:-1] and torch.equal(old.repeat_interleave(times, -1), new)
+
+
+def spread_out(flow: Flow, call: Call, old: Tensor, new: Tensor) -> bool:
+    """Tie the channels of each row, where every row is only spread over other places, as rows of four over an image twice as large."""
+    rows = old.reshape(len(old), -1)
+    if len(new) != len(old) or not all(torch.equal(a.unique(), b.unique()) for a, b in zip(rows, new.reshape(len(new), -1))):
+        return False
+    flow.unify_or_hold(call, rows, rows[:, :1].expand(rows.shape), "is spread with values that are no channels")
+    return True
 
 
 def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
@@ -115,7 +127,7 @@ def reorder(flow: Flow, call: Call) -> None:
     flow.put(call.result, axes.permuted(order))
 
 
-@rule("expand unsqueeze squeeze repeat flip pixel_shuffle pixel_unshuffle movedim")
+@rule("expand unsqueeze squeeze repeat flip rot90 pixel_shuffle pixel_unshuffle movedim")
 def move(flow: Flow, call: Call) -> None:
     """Apply the operation to the labels: its result consists of its inputs' values."""
     run_on_labels(flow, call, call.args)
@@ -189,10 +201,18 @@ def pad(flow: Flow, call: Call) -> None:
 
 @rule("copy")
 def write_into(flow: Flow, call: Call) -> None:
-    """Overwrite values: those of the same channels may replace each other, anything else locks both."""
+    """Overwrite values: those of the same channels may replace each other, and one value those of all channels; else both are locked."""
     target, source = call.args[:2]
     over, written = flow.elements(target), flow.elements(source).expand(target.shape)
-    flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+    if flow.has_labels(source) and not flow.has_labels(target) and flow.values.write(flow, call, target, written):
+        flow.put(target, written)
+    elif flow.has_labels(source) or any(varies(over, d) for d in extents_of(source, over.ndim)):
+        flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+
+
+def extents_of(tensor: Tensor, ndim: int) -> list[int]:
+    """The dimensions along which a tensor that is broadcast to `ndim` dimensions has more than one place."""
+    return [d for d in range(ndim - tensor.ndim, ndim) if tensor.shape[d - ndim] > 1 and tensor.stride(d - ndim) > 0]
 
 
 @rule("split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk")
@@ -224,14 +244,28 @@ def concatenate(flow: Flow, call: Call) -> None:
     """Concatenate labels; dimensions along which they are constant are stored with length 1."""
     tensors = [t for t in call.args[0] if t.ndim == call.result.ndim]
     dim = call.argument(1, "dim", 0) % call.result.ndim
+    for tensor in tensors:
+        flow.values.give_channels(flow, tensor, dim)
     labels = [flow.elements(t) for t in tensors]
     across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
     for label in across[1:]:  # channels along another dimension stay side by side
         flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
+    if len(across) == len(labels) and (shared := the_same_at(across, dim)) is not None:
+        flow.put(call.result, shared.expand(call.result.shape))
+        return
     for d in range(call.result.ndim):
         if d != dim and all(label.stride(d) == 0 for label in labels):
             labels = [label.narrow(d, 0, 1) for label in labels]
     flow.put(call.result, torch.cat(labels, dim).expand(call.result.shape))
+
+
+def the_same_at(labels: Sequence[Tensor], dim: int) -> Tensor | None:
+    """The labels of the first tensor at its first place along a dimension, where all tensors have channels at the same places and none
+    has others along it."""
+    if any(varies(label, dim) for label in labels):
+        return None
+    first, *others = compact(*(label.narrow(dim, 0, 1) for label in labels))
+    return labels[0].narrow(dim, 0, 1) if all(torch.equal(first != 0, other != 0) for other in others) else None
 
 
 def run_on_labels(flow: Flow, call: Call, args: tuple[Any, ...]) -> None:
@@ -320,7 +354,8 @@ def distances(flow: Flow, call: Call) -> None:
     """Pairwise distances of [.., P, c] and [.., R, c]: tie c on both sides; a channel that is zero in both adds nothing."""
     left, right = (flow.elements(tensor) for tensor in call.args[:2])
     summed = varies(left, left.ndim - 1) and varies(right, right.ndim - 1)
-    if summed and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
+    zero = storage_of(call.args[0]) == storage_of(call.args[1]) or not any(map(flow.values.is_filled, call.args[:2]))
+    if summed and zero and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
         a, b = left.narrow(-2, 0, 1), right.narrow(-2, 0, 1)
         flow.unify_or_hold(call, a, b, "is compared with values that are no channels")
     else:

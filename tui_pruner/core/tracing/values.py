@@ -1,0 +1,191 @@
+"""What a trace knows of values: whether those of a removed channel are zero, and which constants are the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from tui_pruner.core.model.predictions import storage_of
+from tui_pruner.core.tracing.labels import Labels, SizedLabels, along, changing, channel_vector
+from tui_pruner.core.tracing.meta_device import WORK
+
+if TYPE_CHECKING:
+    from tui_pruner.core.tracing.state import Call, Flow
+
+
+def words(text: str) -> frozenset[str]:
+    """The names of operations in a text."""
+    return frozenset(text.split())
+
+
+ELSEWHERE_AT_ZERO = words("sigmoid hardsigmoid softplus exp cos log logit rsqrt reciprocal ones_like")
+"""Element-wise operations that map zero to something else, those of weights among them."""
+OF_FEATURES = words(
+    "exp2 log2 log10 cosh acos acosh erfc log_sigmoid_forward logical_not full_like "
+    "_softmax _safe_softmax _log_softmax logsumexp eq le ge bitwise_not threshold"
+)
+BOUNDED: dict[str, tuple[tuple[int, str, float | None], ...]] = {
+    "clamp": ((1, "min", None), (2, "max", None)),
+    "clamp_min": ((1, "min", None), (3, "", None)),
+    "clamp_max": ((3, "", None), (1, "max", None)),
+    "hardtanh": ((1, "min_val", -1.0), (2, "max_val", 1.0)),
+}
+"""Operations that keep zero if it is within their bounds: for each bound the argument's position, its name and its default."""
+JOINING = words("add sub rsub maximum minimum fmin fmax where lerp addcmul addcdiv hypot complex copy logaddexp")
+"""Operations whose result is zero where all operands are."""
+QUOTIENTS = words("div true_divide floor_divide remainder fmod pow atan2")
+"""Operations whose result is zero where the first operand is."""
+NORMS = words("native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm")
+BLANK = words("zeros ones full empty new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
+"""Operations that make a tensor with the same value everywhere, or one without values that are to be written."""
+STAYING_BLANK = words("fill zero clone _to_copy repeat neg relu tanh sigmoid exp mul add sub div")
+"""Operations on such a tensor alone, or on it and a number, after which it still is one."""
+
+
+def zero_stays(call: Call) -> bool:
+    """Whether an element-wise operation maps zero to zero."""
+    name = call.name.removesuffix("_")
+    if name not in BOUNDED:
+        return name not in ELSEWHERE_AT_ZERO
+    low, high = (call.argument(*argument) for argument in BOUNDED[name])
+    return not any(isinstance(bound, Tensor) for bound in (low, high)) and (low is None or low <= 0) and (high is None or high >= 0)
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A constant that is the same everywhere: as it was made, by which operation, and where if a forward may fix its sizes there."""
+
+    tensor: Tensor
+    operation: int
+    place: tuple[str, int] | None
+
+    def dim_of(self, view: Tensor, dim: int) -> int | None:
+        """The dimension of the constant that a dimension of a view of it runs along."""
+        found = (
+            d for d in range(self.tensor.ndim) if self.tensor.stride(d) == view.stride(dim) and self.tensor.shape[d] >= view.shape[dim]
+        )
+        return next(found, None)
+
+    def note(self, flow: Flow, vector: Labels, dim: int) -> None:
+        """Remember that its length along a dimension is the number of these channels, which the forward may compute or have fixed."""
+        if self.place is not None:
+            others = [entry for entry in flow.record.sized if entry.operation != self.operation]
+            entry = SizedLabels(self.operation, np.unique(vector), self.place, (vector,), dim)
+            flow.record.sized = [*others, entry]
+
+
+class Values:
+    """Follows values through a trace. A tensor is known by its memory, so that views and in-place changes are followed too.
+
+    `filled`: a removed channel need not be zero there in the masked twin. `blank`: the constants that are the same everywhere; `written`:
+    those into which channels were written since.
+    """
+
+    def __init__(self, constants: Iterable[Tensor]) -> None:
+        self.filled = {storage_of(tensor) for tensor in constants}
+        self.blank: dict[int, Blank] = {}
+        self.written: dict[int, Blank] = {}
+
+    def is_filled(self, tensor: Tensor) -> bool:
+        """Whether the values of a removed channel may be other than zero."""
+        return storage_of(tensor) in self.filled
+
+    def is_blank(self, tensor: Tensor) -> bool:
+        """Whether it is a constant that is the same everywhere, so that a cut may take any part of it."""
+        return storage_of(tensor) in self.blank
+
+    def follow(self, flow: Flow, call: Call) -> None:
+        """Record one operation, after its rule."""
+        name = call.name.removesuffix("_")
+        if self.fills(flow, call, name):
+            self.filled.update(map(storage_of, call.outputs))
+        if call.name in BLANK and not flow.has_labels(call.result):
+            self.blank[storage_of(call.result)] = Blank(call.result, call.index, flow.place_of(call))
+        elif self.blank:
+            self.follow_blank(flow, call, name)
+
+    def follow_blank(self, flow: Flow, call: Call, name: str) -> None:
+        """Record what an operation leaves of the constants that are the same everywhere."""
+        inside, given = call.function._schema.is_mutable, call.tensors
+        if name in STAYING_BLANK and len(given) == 1 and self.is_blank(given[0]):
+            made = storage_of(call.result)
+            if not inside:
+                source = self.blank[storage_of(given[0])]
+                same = source.tensor.shape == call.result.shape
+                own = replace(source, tensor=call.result) if same else Blank(call.result, call.index, flow.place_of(call))
+                self.blank.setdefault(made, own)
+            elif call.result.numel() != self.blank[made].tensor.numel():
+                del self.blank[made]
+        elif inside:
+            for tensor in (*call.outputs, *given[:1]):
+                self.blank.pop(storage_of(tensor), None)
+
+    def meet(self, flow: Flow, tensor: Tensor, dim: int, vector: Labels) -> None:
+        """Have a constant that is the same everywhere be as long along a dimension as the channels that it is combined with are many."""
+        made = self.blank[storage_of(tensor)]
+        whole = made.dim_of(tensor, dim)
+        if whole is not None and made.tensor.shape[whole] == len(vector):
+            made.note(flow, vector, whole)
+
+    def give_channels(self, flow: Flow, tensor: Tensor, dim: int) -> None:
+        """Give a constant that is the same everywhere new channels along a dimension that is read, or put beside others."""
+        if self.blank and self.is_blank(tensor) and not flow.has_labels(tensor) and tensor.shape[dim] > 1:
+            vector = flow.record.source.fresh(tensor.shape[dim])
+            self.meet(flow, tensor, dim, vector)
+            flow.put(tensor, along(vector, dim, tensor.shape))
+
+    def fills(self, flow: Flow, call: Call, name: str) -> bool:
+        """Whether the values of a removed channel may be other than zero in the result of an operation."""
+        if name in ELSEWHERE_AT_ZERO or name in OF_FEATURES:
+            return True
+        if name in BOUNDED and not zero_stays(call):
+            return True
+        if name in JOINING:
+            return any(self.is_not_zero(flow, value) for value in call.args[name == "where" :])
+        if name == "mul":
+            return all(self.is_not_zero(flow, value) for value in call.args[:2])
+        if name in QUOTIENTS:
+            return self.is_not_zero(flow, call.args[0])
+        if name in NORMS:
+            return call.args[1] is None
+        if name in ("constant_pad_nd", "pad", "fill", "masked_fill", "full"):
+            value = call.argument(2 if name in ("constant_pad_nd", "pad", "masked_fill") else 1, "value", 0)
+            return bool(isinstance(value, Tensor) or value) or any(map(self.is_filled, call.tensors[:1]))
+        if name in WORK and any(flow.weight(tensor) is not None for tensor in call.tensors):
+            return False
+        if name in WORK and any(flow.is_computed(tensor) for tensor in call.tensors):
+            return not all(flow.vanishes(strand) for t in call.tensors if flow.is_computed(t) for strand in flow.strands(t) if strand.dims)
+        return any(map(self.is_filled, call.tensors)) if self.filled else False
+
+    def is_not_zero(self, flow: Flow, value: Any) -> bool:
+        """Whether an operand may be other than zero where a channel is removed."""
+        if isinstance(value, Tensor):
+            return self.is_filled(value) or not flow.has_labels(value)
+        return isinstance(value, (int, float, complex)) and value != 0
+
+    def write(self, flow: Flow, call: Call, target: Tensor, labels: Tensor) -> bool:
+        """Label a constant into which an operation writes channels along one dimension; whether it is such a write.
+
+        `labels` are those of what is written, in the shape of `target`, which is a view of the constant. Places of a channel that are not
+        written keep the constant's value, which is the same for all channels.
+        """
+        memory = storage_of(target)
+        made, dims = self.blank.pop(memory, None) or self.written.get(memory), changing(labels)
+        if made is None or len(dims) != 1 or (vector := channel_vector(labels, dims[0])) is None:
+            return False
+        base, dim = made.tensor, made.dim_of(target, dims[0])
+        known = channel_vector(flow.elements(base), dim) if dim is not None else None
+        if dim is None or known is None or not base.is_contiguous():
+            return False
+        start = (target.storage_offset() - base.storage_offset()) // base.stride(dim) % base.shape[dim]
+        part, joined = slice(start, start + len(vector)), known.copy()
+        flow.record.unify(call.index, known[part], vector)
+        joined[part] = np.where(known[part] != 0, known[part], vector)
+        made.note(flow, joined, dim)
+        flow.put(base, along(joined, dim, base.shape))
+        self.written[memory] = made
+        return True
