@@ -32,14 +32,14 @@ class Inputs:
     name: str = "input"
     forward: Callable[..., Any] | None = None
 
-    def run(self, model: nn.Module) -> Any:
-        """Call a model with these arguments and return its output.
+    def run(self, model: nn.Module, mode: KnownNumbers | None = None) -> Any:
+        """Call a model with these arguments and return its output; `mode`: handles tensor functions meanwhile.
 
         Raises:
             ProgramEnd: it would have ended this program.
         """
         on_meta = any(tensor.is_meta for tensor in self.tensors)
-        with going_on(f"the forward of {type(model).__name__}"), KnownNumbers() if on_meta else nullcontext():
+        with going_on(f"the forward of {type(model).__name__}"), mode or (KnownNumbers() if on_meta else nullcontext()):
             return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property

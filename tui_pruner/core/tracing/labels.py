@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ class Axis:
 
     parameter: str
     dim: int
+
+    def __hash__(self) -> int:
+        return hash(self.parameter) + self.dim
 
     @property
     def module(self) -> str:
@@ -223,7 +226,8 @@ class SizedLabels:
     """Labels at an operation with sizes in its arguments, which the forward may have computed or may have from an attribute.
 
     `place` is the module's class and how many operations it had run. `widths` are vectors of labels, each as long as a size that the
-    operation must have along a dimension; `otherwise` is the reason for locking them where the operation has another size.
+    operation must have along a dimension; `otherwise` is the reason for locking them where the operation has another size; `follows`: the
+    sizes were computed from the widths in `FlowRecord.counted`.
     """
 
     operation: int
@@ -232,6 +236,7 @@ class SizedLabels:
     widths: tuple[Labels, ...] = ()
     dim: int = 0
     otherwise: str = ""
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,7 +298,8 @@ class FlowRecord:
     """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
 
     `spared`: axes that something is divided by, where zeros in a removed channel would give NaN; `relied`: axes whose zeros in a removed
-    channel make that channel of a computed weight zero.
+    channel make that channel of a computed weight zero; `decided`: channels by whose number the forward may decide, None where nobody
+    watched; `counted`: widths that became sizes, with what each must count.
     """
 
     source: LabelSource = field(default_factory=LabelSource)
@@ -314,6 +320,8 @@ class FlowRecord:
     inner: dict[str, InnerLabels] = field(default_factory=dict)
     joined: JoinedLabels | None = None
     approximate: set[str] = field(default_factory=set)
+    decided: list[Labels] | None = None
+    counted: list[tuple[Any, Labels | None]] = field(default_factory=list)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation and return its number."""

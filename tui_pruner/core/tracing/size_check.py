@@ -86,6 +86,8 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
     known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
+    if nothing_to_try(record, coupling):
+        return coupling
     foreign = not all(type(module).__module__.startswith(known) for module in skeleton.modules())
     unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
     if foreign and unlike is None:
@@ -115,6 +117,26 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
                 record.lock(operation_at(record, place), labels, f"the forward computes with this width: {words}", member.axis.dim, rank=3)
         coupling = couple(record)
     return coupling
+
+
+def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
+    """Whether the trace was watched, and decides nothing by a width that can be cut, and all its sizes follow their channels."""
+    if record.decided is None:
+        return False
+    groups = free_groups(coupling)
+    free = np.zeros(record.source.count, dtype=bool)
+    for member in (member for group in groups for member in group.members):
+        free[record.source.starts[member.axis] + member.indices] = True
+    if any(free[labels].any() for labels in (*record.decided, *(entry.labels for entry in record.sized if not entry.follows))):
+        return False
+    if not record.counted:
+        return True
+    removals = smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)
+    return all(
+        width.left(alive) == (width.number if labels is None else int(alive[labels].sum()))
+        for alive in (left_alive(record, coupling, removal) for removal in removals)
+        for width, labels in record.counted
+    )
 
 
 @dataclass(frozen=True)
