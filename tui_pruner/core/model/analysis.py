@@ -140,7 +140,7 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
     from tui_pruner.core.tracing.size_check import couple_and_try
     from tui_pruner.core.tracing.tracer import Late, trace
-    from tui_pruner.core.tracing.widths import Kept
+    from tui_pruner.core.tracing.widths import WidthKept
 
     def recorded(watched: bool) -> FlowRecord:
         first = sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
@@ -152,7 +152,7 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
             record = recorded(watched=not approximate)
         except Late:
             raise
-        except (TraceError, Kept):  # perhaps because of how it was watched
+        except (TraceError, WidthKept):  # perhaps because of how it was watched
             record = recorded(watched=False)
         coupling = couple_and_try(record, skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)

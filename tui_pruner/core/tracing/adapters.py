@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from tui_pruner.core.model.copies import modules_of
+from tui_pruner.core.model.layers import computing_hooks
 from tui_pruner.domain.errors import RequestError
 
 Kept = Callable[[str], Sequence[int] | None]
@@ -32,6 +33,10 @@ OWN: dict[type[nn.Module], Adapter] = {}
 """Adapters that users registered for classes of their own."""
 HEADED: set[str] = set()
 """Classes whose adapter also counts the heads that are left."""
+
+
+COMPUTING = frozenset({nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.Unflatten})
+"""PyTorch's classes whose forward computes with widths, or has them in attributes."""
 
 
 def adapter(*classes: str, asks: Sequence[str]) -> Callable[[Adapter], Adapter]:
@@ -71,6 +76,15 @@ def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
 def is_of_library(kind: type) -> bool:
     """Whether a class belongs to a library that a framework has registered."""
     return kind.__module__.startswith(tuple(LIBRARIES))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether the forward that runs is that of one of PyTorch's layers, or of a known library, and computes with no width."""
+    kind = type(module)
+    own = kind.__module__.startswith(("torch.nn.modules.", "tui_pruner.")) and "transformer" not in kind.__module__
+    if not (own or is_of_library(kind)) or kind in COMPUTING or "forward" in module.__dict__:
+        return False
+    return not module._forward_pre_hooks or len(computing_hooks(module)) == len(module._forward_pre_hooks)
 
 
 def answers(module: nn.Module, name: str) -> bool:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tui_pruner.core.tracing.coupling_map import WidthName
 
 Labels = NDArray[np.int64]
 """One integer for each channel; 0 for an element that belongs to no channel."""
@@ -237,26 +240,6 @@ class SizedLabels:
     dim: int = 0
     otherwise: str = ""
     follows: bool = False
-
-
-@dataclass(frozen=True)
-class WidthName:
-    """An attribute of a module that holds a width, or holds it at a position of a tuple or list."""
-
-    path: str
-    attribute: str
-    position: int | None = None
-
-    def __str__(self) -> str:
-        place = "" if self.position is None else f"[{self.position}]"
-        return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
-
-    @classmethod
-    def parsed(cls, text: str) -> WidthName:
-        """Parse the text by which a plan names an attribute."""
-        whole, bracket, position = text.partition("[")
-        path, _, attribute = whole.rpartition(".")
-        return cls(path, attribute, int(position.rstrip("]")) if bracket and position.rstrip("]").isdigit() else None)
 
 
 @dataclass(frozen=True)

@@ -290,11 +290,9 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         name = operation_name(function)
         known = EVALUATIONS.get(name)
-        if known is not None and args and not (kwargs and kwargs.keys() & STEERING):
-            given = tensors_in(args[:2])
-            on_meta = all(one.is_meta for one in given if one.ndim) and (not given or any(one.is_meta for one in given))
-        else:
-            on_meta = False
+        simple = known is not None and bool(args) and not kwargs.keys() & STEERING
+        given = tensors_in(args[:2]) if simple else []
+        on_meta = simple and all(one.is_meta for one in given if one.ndim) and (not given or any(one.is_meta for one in given))
         result = known(args) if known is not None and on_meta else run_on_meta(function, args, kwargs)
         self.observe(name, function, args, kwargs, result)
         return result

@@ -14,9 +14,9 @@ import numpy as np
 from torch import nn
 
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.coupling_map import CouplingMap, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
+from tui_pruner.core.tracing.labels import BY_PLACE, FlowRecord, Labels, LinkedLabels, SizedLabels
 from tui_pruner.domain.errors import PlanError
 
 MOST_PARTS = 64
@@ -48,7 +48,7 @@ def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
 
 
 def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Guess]:
-    """The attributes that may hold a width of a place or a multiple, those that the class's methods read first; of a list the element at the part's index."""
+    """The attributes that may hold a width of a place or a multiple, first those that methods read; of a list the part's element."""
     module = model.get_submodule(record.operations[entry.operation].module)
     found, read = list(integers_of(module)), names_read(type(module))
     fitting = [

@@ -34,7 +34,7 @@ from tui_pruner.core.tracing.labels import (
     nothing,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
-from tui_pruner.core.tracing.widths import Watch
+from tui_pruner.core.tracing.watch import Watch
 from tui_pruner.domain.errors import TraceError
 
 

@@ -21,13 +21,14 @@ from tui_pruner.core.model.copies import modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
-from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, own_adapter
+from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
-from tui_pruner.core.tracing.widths import is_plain, plain, widths_in_attributes
+from tui_pruner.core.tracing.watch import widths_in_attributes
+from tui_pruner.core.tracing.widths import plain
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
 
@@ -240,7 +241,7 @@ def trace(
 
     Raises:
         TraceError: the forward failed, or no tensor is found in what it returns.
-        Kept: the forward cannot be watched.
+        WidthKept: the forward cannot be watched.
     """
     flow = Flow(skeleton, approximate)
     inputs = asked(given).on_meta()
@@ -248,7 +249,12 @@ def trace(
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
     parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
     attributes = nullcontext() if watch is None else widths_in_attributes(parts, watch)
-    with attributes, torch.no_grad(), following_modules(flow, parts, {module for _, module in blocks}, repeats), handed_through(skeleton) as features:
+    with (
+        attributes,
+        torch.no_grad(),
+        following_modules(flow, parts, {module for _, module in blocks}, repeats),
+        handed_through(skeleton) as features,
+    ):
         try:
             with deadline(LONGEST_RUN), flow:
                 given_back = inputs.run(skeleton, watch)
