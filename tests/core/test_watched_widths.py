@@ -208,7 +208,7 @@ def test_a_width_behaves_like_an_integer():
         def index(self, *_: Any) -> None:
             return None
 
-        keep = is_row = index
+        keep = is_fixed = index
 
     width: Any = ReadWidth(12, Nobody(), (None,))
     twice = 2 * width + 1

@@ -121,7 +121,13 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
     `kept` gives the original output indices that a layer kept, by the path of the layer, or None where it kept all. An adapter uses paths
     relative to its module.
     """
+    known: dict[type, bool] = {}
     for path, module in modules_of(model):
+        kind = type(module)
+        if kind not in known:
+            known[kind] = any(base in OWN or base.__name__ in ADAPTERS for base in kind.__mro__)
+        if not known[kind]:
+            continue
         name, function = nearest_base(module, ADAPTERS), own_adapter(module)
         function = function or (ADAPTERS[name] if name is not None else None)
         if function is not None:

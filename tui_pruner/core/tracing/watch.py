@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tui_pruner.core.model.inputs import MAKING, KnownNumbers
 from tui_pruner.core.model.layers import ATTRIBUTES
 from tui_pruner.core.tracing.adapters import is_plain, own_adapter
-from tui_pruner.core.tracing.labels import Labels, rows_of
+from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.widths import (
     NESTING,
@@ -28,7 +28,6 @@ from tui_pruner.core.tracing.widths import (
     Sizes,
     WidthKept,
     moves,
-    moving_dims,
     plain,
     vector_at,
     vectors_of,
@@ -217,7 +216,7 @@ class Watch(KnownNumbers):
     def sizes(self, tensor: Tensor) -> Sizes | None:
         """The sizes of a tensor, with widths for those that may change; None where none may."""
         labels, shape = self.known(tensor), tensor.shape
-        moving = moving_dims(labels) if labels is not None else []
+        moving = [dim for dim in range(len(shape)) if moves(labels, dim)] if labels is not None else []
         return Sizes(ReadWidth(size, self, (labels, dim)) if dim in moving else size for dim, size in enumerate(shape)) if moving else None
 
     def follows(self, result: Any, widths: Sequence[Labels], dim: int, by_place: bool) -> bool:
@@ -256,21 +255,21 @@ class Watch(KnownNumbers):
         labels = self.known(result)
         if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
             return None
-        last = max(moving_dims(labels), default=-1)
+        last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
         if last >= 0 and type(sizes[last]) is int and sizes[last] != -1:
             return None
         return [(size, vector_at(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
-    def is_row(self, labels: Known, dim: int | None) -> bool:
-        """Whether a dimension counts rows, of which every cut leaves as many."""
+    def is_fixed(self, labels: Known, dim: int | None) -> bool:
+        """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
         if not isinstance(labels, Tensor) or dim is None:
             return False
-        return len(moving_dims(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0)))
+        return not varies(labels, dim) or (len(changing(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0))))
 
     def decided(self) -> list[Labels]:
         """The labels of all channels by whose number the forward may decide."""
         leaves = {(id(leaf[0]), leaf[1]): leaf for width in self.used for leaf in width.leaves()}
-        found = {id(labels): labels for labels, dim in leaves.values() if not self.is_row(labels, dim)} | self.deciding
+        found = {id(labels): labels for labels, dim in leaves.values() if not self.is_fixed(labels, dim)} | self.deciding
         return [vector for labels in found.values() for vector in vectors_of(labels)]
 
 
@@ -280,7 +279,7 @@ def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tupl
     if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
         return None
     given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
-    return given if all(type(bound) is ReadWidth for bound, _ in given) else None
+    return parts([bound for bound, _ in given], [width for _, width in given])
 
 
 def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:

@@ -37,8 +37,8 @@ class Watching(Protocol):
     def keep(self) -> None:
         """It is made a key."""
 
-    def is_row(self, labels: Known, dim: int | None) -> bool:
-        """Whether a dimension counts rows, of which every cut leaves as many."""
+    def is_fixed(self, labels: Known, dim: int | None) -> bool:
+        """Whether every cut leaves a dimension as long."""
 
 
 class ReadWidth:
@@ -95,7 +95,7 @@ class ReadWidth:
         """Its value once only these labels are alive; None where that is not known."""
         if not callable(self.made[0]):
             labels, dim = self.made if len(self.made) > 1 else (None, None)
-            if self.watch.is_row(labels, dim):
+            if self.watch.is_fixed(labels, dim):
                 return self.number
             return int(alive[vector_at(labels, dim)].sum()) if isinstance(labels, Tensor) else None
         parts = [part.left(alive) if type(part) is ReadWidth else part for part in self.made[1:]]
@@ -201,20 +201,9 @@ def moves(labels: Known, dim: int) -> bool:
     return any(moves(strand.labels, dim) for strand in labels.strands)
 
 
-def moving_dims(labels: Known) -> list[int]:
-    """The dimensions along which labels change."""
-    found = [
-        dim for dim in range(len(labels.strands[0].labels.shape if isinstance(labels, Computed) else labels.shape)) if moves(labels, dim)
-    ]
-    if len(found) < 2 or not isinstance(labels, Tensor):
-        return found
-    small = labels.numpy()[tuple(slice(None) if dim in found else slice(1) for dim in range(labels.ndim))]  # an operation would be traced
-    return [dim for dim in found if (small != small.take([0], dim)).any()]
-
-
 def vector_at(labels: Tensor, dim: int) -> Labels:
     """The labels along one dimension, at the first position of all others."""
-    vector: Labels = labels.numpy()[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+    vector: Labels = labels.numpy()[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]  # an operation would be traced
     return vector
 
 
