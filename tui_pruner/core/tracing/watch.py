@@ -51,12 +51,12 @@ SIZED = SHAPING | {"split", "chunk", "__getitem__"}
 SILENT = SIZED | frozenset(GROUPS) | {"expand_as"}
 SILENT |= words(
     "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
-    "is_floating_point is_contiguous get_device data itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ "
-    "linear batch_norm layer_norm group_norm normalize prelu embedding matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm relu relu_ relu6 "
-    "silu silu_ gelu hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu mish mish_ "
-    "softplus sigmoid sigmoid_ tanh tanh_ softmax log_softmax logsigmoid glu dropout dropout_ dropout1d dropout2d dropout3d "
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate upsample pad _pad grid_sample pixel_shuffle pixel_unshuffle "
+    "is_floating_point is_contiguous get_device data itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
+    "batch_norm layer_norm group_norm normalize prelu embedding matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm relu relu_ relu6 silu "
+    "silu_ gelu hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu mish mish_ softplus "
+    "sigmoid sigmoid_ tanh tanh_ softmax log_softmax logsigmoid glu dropout dropout_ dropout1d dropout2d dropout3d max_pool1d max_pool2d "
+    "max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+    "adaptive_max_pool2d adaptive_max_pool3d interpolate upsample pad _pad grid_sample pixel_shuffle pixel_unshuffle instance_norm "
     "channel_shuffle unfold fold cat concat concatenate stack add add_ sub sub_ rsub mul mul_ multiply div div_ divide true_divide "
     "__add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __rdiv__ "
     "__pow__ __neg__ __and__ __or__ __invert__ pow square neg negative exp sqrt rsqrt abs sin cos log erf reciprocal clamp clamp_ clip "
