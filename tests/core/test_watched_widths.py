@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
+from tests.thoroughness import some
 from tui_pruner.core.model.analysis import traced
 from tui_pruner.core.model.copies import sharing_weights, without_weights
 from tui_pruner.core.model.inputs import Inputs
@@ -175,6 +177,21 @@ def test_a_forward_that_only_hands_widths_on_is_not_tried(name):
     assert nothing_to_try(record, coupling)
     assert any(group.prunable for group in coupling.groups)
     assert content(coupling) == content(with_trials(skeleton))
+
+
+NETWORKS = ("shufflenet_v2_x0_5", "googlenet", "densenet121", "regnet_y_400mf", "convnext_tiny", "mobilenet_v3_small")
+
+
+@pytest.mark.parametrize("name", some(NETWORKS, 2))
+def test_a_public_network_that_is_not_tried_has_the_map_that_trials_leave(name):
+    with torch.device("meta"):
+        skeleton = without_weights(
+            torchvision.models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
+        )
+    given = Inputs((torch.rand(1, 3, 64, 64),))
+    record = trace(sharing_weights(skeleton), given, watched=True)
+    assert nothing_to_try(record, coupling := couple(record))
+    assert content(coupling) == content(couple_and_try(trace(sharing_weights(skeleton), given), skeleton, given))
 
 
 @pytest.mark.parametrize("name", TRIED)

@@ -96,7 +96,7 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     stop = stop or first_stop(record, skeleton, coupling, inputs)
     while stop:
         stopped = operation_at(record, stop.step)
-        if naming and (found := names_found(record, skeleton, inputs, stop, stopped)):
+        if naming and (found := names_found(record, skeleton, coupling, inputs, stop, stopped)):
             coupling, stop = found
             continue
         free = free_channels(coupling)
@@ -203,10 +203,10 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
 
 
 def names_found(
-    record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int
+    record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, stop: Stop, stopped: int
 ) -> tuple[CouplingMap, Stop | None] | None:
     """Find attributes, or parts that must stay equal, with which the network gets further; the new map, and where it fails now."""
-    entry, whole = entry_at(record, stopped), free_channels(couple(record))
+    entry, whole = entry_at(record, stopped), free_channels(coupling)
     if entry is None:
         return None
     for way in (equal_parts, *ways_to_name(record, skeleton, entry)):
