@@ -127,6 +127,9 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a layer's attribute": lambda net, x: x / (net.first.out_channels // 8),
     "another's attribute": lambda net, x: x / net.last.in_channels,
     "a weight's size": lambda net, x: x / net.first.weight.shape[0],
+    "the size of a weight's data": lambda net, x: x / net.first.weight.data.shape[0],
+    "a parameter made of another": lambda net, x: x / nn.Parameter(net.first.weight).shape[0],
+    "sizes of one sample": lambda net, x: torch.vmap(lambda one: one / one.shape[0] ** 0.5)(x),
     "all elements": lambda net, x: x / x.numel(),
     "all of a shape": lambda net, x: x / x.shape[1:].numel(),
     "its length": lambda net, x: x / len(x[0]),
@@ -199,6 +202,14 @@ def test_a_forward_that_may_decide_by_a_width_is_tried(name):
     assert not nothing_to_try(record, couple(record))
     assert record.steps == recorded(skeleton, watched=False).steps
     assert all(type(number) is not ReadWidth for _, numbers in record.steps for number in numbers)
+
+
+def test_a_hook_of_a_layer_is_watched():
+    net = Between(SKIPPED["nothing"], WIDTH)
+    net.first = nn.Sequential(net.first)
+    net.first[0].register_forward_hook(lambda module, args, output: output / output.shape[1])
+    record = recorded(without_weights(net), watched=True)
+    assert not nothing_to_try(record, couple(record))
 
 
 @pytest.mark.parametrize("name", UNWATCHED)

@@ -304,11 +304,12 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class Dependence:
     """Follows which tensors a forward computes from which. A tensor is known by its memory, so views and in-place changes are followed too.
 
-    `tensors` has the parameters and buffers by name.
+    `tensors` has the parameters and buffers by name, `made` the identities of these and of all results.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.tensors = dict(named_tensors(model))
+        self.made = set(map(id, self.tensors.values()))
         self._model = model
         self._sources: dict[int, int] = {}
         self._alive: list[Any] = []
@@ -323,6 +324,7 @@ class Dependence:
         sources = self._of(tensors_in((*args, *kwargs.values()) if kwargs else args))
         written = tensors_in(written_by(function._schema, args, kwargs)) if function._schema.is_mutable else []
         for tensor in (*tensors_in(result), *written):
+            self.made.add(id(tensor))
             key = storage_of(tensor)
             self._sources[key] = self._sources.get(key, 0) | sources
         self._seen |= sources
@@ -345,8 +347,7 @@ class Dependence:
     @property
     def state(self) -> dict[str, Tensor]:
         """The buffers that the forward wrote to: what it changes beside its output."""
-        found: dict[str, Tensor] = {}
-        before = {id(tensor) for tensor in self.tensors.values()}
+        found, before = {}, set(map(id, self.tensors.values()))
         for path, module in modules_of(self._model):
             for name, one in module._buffers.items():
                 if one is not None and (id(one) not in before or storage_of(one) in self._written):

@@ -147,7 +147,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._aside = False
         self.ended = False
         self._rows: set[bytes] = set()
-        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self.are_rows)
+        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self.are_rows, self.dependence.made)
         for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor)
 

@@ -173,7 +173,8 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
     paths = {module: path for path, module in parts}
-    unwatched = {module for module in paths if flow.watch.on and is_plain(module)}
+    hooked = any(module._forward_hooks for module in paths)  # a hook runs as part of the module around its own
+    unwatched = {module for module in paths if flow.watch.on and not hooked and is_plain(module)}
     repeats = {module: path for path, module in found}
     around: list[nn.Module] = []
     around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
@@ -294,6 +295,7 @@ def trace(
 def hold_inputs(flow: Flow, inputs: Inputs) -> None:
     """Label the channels of the forward's inputs and lock them; tensors of integers have none."""
     start = flow.record.note("input", "")
+    flow.watch.made.update(map(id, inputs.tensors))
     for tensor in inputs.tensors:
         if tensor.is_meta and tensor.ndim > 1:
             channels = flow.record.source.fresh(tensor.shape[1])

@@ -51,7 +51,7 @@ SIZED = SHAPING | {"split", "chunk", "__getitem__"}
 SILENT = SIZED | frozenset(GROUPS) | {"expand_as"}
 SILENT |= words(
     "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
-    "is_floating_point is_contiguous get_device data itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
+    "is_floating_point is_contiguous get_device itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
     "batch_norm layer_norm group_norm normalize prelu embedding matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm relu relu_ relu6 silu "
     "silu_ gelu hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu mish mish_ softplus "
     "sigmoid sigmoid_ tanh tanh_ softmax log_softmax logsigmoid glu dropout dropout_ dropout1d dropout2d dropout3d max_pool1d max_pool2d "
@@ -91,10 +91,11 @@ NAMES: dict[Any, str] = {}
 class Watch(KnownNumbers):
     """Hands out widths while a forward runs, and notes what is done with them.
 
-    `quiet`: it hands out plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows.
+    `quiet`: it hands out plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
+    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read.
     """
 
-    def __init__(self, known: Callable[[Tensor], Known | None], rows: Callable[[Sequence[Labels]], bool]) -> None:
+    def __init__(self, known: Callable[[Tensor], Known | None], rows: Callable[[Sequence[Labels]], bool], made: set[int]) -> None:
         super().__init__()
         self.on = self.over = False
         self.quiet = True
@@ -105,6 +106,8 @@ class Watch(KnownNumbers):
         self.deciding: dict[int, Known] = {}
         self.known = known
         self.rows = rows
+        self.made = made
+        self.blind = False
         self._followed = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -204,6 +207,7 @@ class Watch(KnownNumbers):
         """What a forward asks of the sizes of a tensor."""
         sizes = self.sizes(args[0])
         if sizes is None:
+            self.blind = self.blind or (args[0].is_meta and id(args[0]) not in self.made)
             return function(*args, **kwargs)
         if name == "__len__":  # Python makes an integer of it
             self.note(args[:1] if type(sizes[0]) is ReadWidth else ())
@@ -266,8 +270,10 @@ class Watch(KnownNumbers):
             return False
         return not varies(labels, dim) or (len(changing(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0))))
 
-    def decided(self) -> list[Labels]:
-        """The labels of all channels by whose number the forward may decide."""
+    def decided(self) -> list[Labels] | None:
+        """The labels of all channels by whose number the forward may decide; None where that is not known."""
+        if self.blind:
+            return None
         leaves = {(id(leaf[0]), leaf[1]): leaf for width in self.used for leaf in width.leaves()}
         found = {id(labels): labels for labels, dim in leaves.values() if not self.is_fixed(labels, dim)} | self.deciding
         return [vector for labels in found.values() for vector in vectors_of(labels)]
