@@ -25,6 +25,7 @@ from tui_pruner.core.tracing import cache
 from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import Dropped, after
+from tui_pruner.core.tracing.labels import FlowRecord
 from tui_pruner.domain.errors import PrunerError, TraceError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.results import NOT_EQUAL
@@ -138,12 +139,22 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
     """The coupling map of a model on the meta device, with the time that the trace took."""
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
     from tui_pruner.core.tracing.size_check import couple_and_try
-    from tui_pruner.core.tracing.tracer import trace
+    from tui_pruner.core.tracing.tracer import Late, trace
+    from tui_pruner.core.tracing.widths import WidthKept
+
+    def recorded(watched: bool) -> FlowRecord:
+        first = sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
+        return trace(first, asked(given), sequence(first), approximate, watched)
 
     started = time.perf_counter()
     with uncollected():
-        inputs, first = asked(given), sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
-        coupling = couple_and_try(trace(first, inputs, sequence(first), approximate), skeleton, given)
+        try:
+            record = recorded(watched=not approximate)
+        except Late:
+            raise
+        except (TraceError, WidthKept):  # perhaps because of how it was watched
+            record = recorded(watched=False)
+        coupling = couple_and_try(record, skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 

@@ -33,9 +33,9 @@ def modules_of(model: nn.Module, repeated: bool = False) -> list[tuple[str, nn.M
     return found
 
 
-def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer with its full name, each shared tensor under its first name only."""
-    parts = modules_of(model)
+def named_tensors(model: nn.Module | Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer of a model, or of its parts by path, with its full name, each shared tensor under its first name only."""
+    parts = modules_of(model) if isinstance(model, nn.Module) else model
     for table in ("_parameters", "_buffers"):
         seen: set[int] = set()
         for path, module in parts:
@@ -126,7 +126,7 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, kno
     for name, value in module.__dict__.items():
         kind = type(value)
         if kind is dict or kind is list or name in OWN_TABLES:
-            value = value.copy()
+            value = value.copy() if value else kind()  # copies of empty ordered dicts take long, and a module has ten
         elif kind is MethodType and value.__self__ is module:  # as `rebind` does
             value = MethodType(value.__func__, twin)
         state[name] = value

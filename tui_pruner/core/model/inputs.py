@@ -34,15 +34,15 @@ class Inputs:
     name: str = "input"
     forward: Callable[..., Any] | None = None
 
-    def run(self, model: nn.Module) -> Any:
-        """Call a model with these arguments and return its output.
+    def run(self, model: nn.Module, mode: KnownNumbers | None = None) -> Any:
+        """Call a model with these arguments and return its output; `mode`: handles tensor functions meanwhile.
 
         Raises:
             ProgramEnd: it would have ended this program.
         """
         read = (*self.tensors, *islice(model.parameters(), 1))
         on_meta, exact = (any(map(given, read)) for given in (lambda tensor: tensor.is_meta, lambda tensor: tensor.dtype == torch.float64))
-        around = KnownNumbers() if on_meta else InFloat64() if exact else nullcontext()
+        around = mode or (KnownNumbers() if on_meta else InFloat64() if exact else nullcontext())
         with going_on(f"the forward of {type(model).__name__}"), around, uncompiled():
             given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
             return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through

@@ -165,6 +165,17 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.
 WIDTHS: dict[type[nn.Module], Callable[[Any], None]] = {}
 
 
+ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.modules.conv._ConvNd: ("in_channels", "out_channels"),
+    nn.Linear: ("in_features", "out_features"),
+    nn.modules.batchnorm._NormBase: ("num_features",),
+    nn.GroupNorm: ("num_channels",),
+    nn.PReLU: ("num_parameters",),
+    nn.Embedding: ("num_embeddings", "embedding_dim"),
+}
+"""The integers that these functions set, beside the groups of depthwise convolutions."""
+
+
 def widths_of(*classes: type[nn.Module]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
     """Register a function that sets the width attributes of these classes and their subclasses."""
 

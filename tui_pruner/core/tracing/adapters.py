@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from tui_pruner.core.model.copies import modules_of
+from tui_pruner.core.model.layers import computing_hooks
 from tui_pruner.domain.errors import RequestError
 
 Kept = Callable[[str], Sequence[int] | None]
@@ -32,6 +33,10 @@ OWN: dict[type[nn.Module], Adapter] = {}
 """Adapters that users registered for classes of their own."""
 HEADED: set[str] = set()
 """Classes whose adapter also counts the heads that are left."""
+
+
+COMPUTING = frozenset({nn.MultiheadAttention, nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.Unflatten})
+"""PyTorch's classes whose forward computes with widths, or has them in attributes."""
 
 
 def adapter(*classes: str, asks: Sequence[str]) -> Callable[[Adapter], Adapter]:
@@ -70,9 +75,30 @@ def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
     return next((name for name in known if all(answers(module, asked) for asked in ASKS.get(name, ()))), None)
 
 
+def runs_foreign_code(network: nn.Module) -> bool:
+    """Whether any module is of another library, whose forward may compute with widths beside what adapters know (`docs/coverage.md`)."""
+    known = ("torch.nn.", *LIBRARIES)
+    return not all(type(module).__module__.startswith(known) and not has_own_hooks(module) for module in network.modules())
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether a module runs a user's code beside its class's forward."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), vars(module).get("forward"))
+    return any(not type(hook).__module__.startswith("torch.nn.") for hook in hooks if hook is not None)
+
+
 def is_of_library(kind: type) -> bool:
     """Whether a class belongs to a library that a framework has registered."""
     return kind.__module__.startswith(tuple(LIBRARIES))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether the forward that runs is that of one of PyTorch's layers, or of a known library, and computes with no width."""
+    kind = type(module)
+    own = kind.__module__.startswith(("torch.nn.modules.", "tui_pruner.")) and "transformer" not in kind.__module__
+    if not (own or is_of_library(kind)) or kind in COMPUTING or "forward" in module.__dict__:
+        return False
+    return not module._forward_pre_hooks or len(computing_hooks(module)) == len(module._forward_pre_hooks)
 
 
 def answers(module: nn.Module, name: str) -> bool:
@@ -109,7 +135,13 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
     `kept` gives the original output indices that a layer kept, by the path of the layer, or None where it kept all. An adapter uses paths
     relative to its module.
     """
+    known: dict[type, bool] = {}
     for path, module in modules_of(model):
+        kind = type(module)
+        if kind not in known:
+            known[kind] = any(base in OWN or base.__name__ in ADAPTERS for base in kind.__mro__)
+        if not known[kind]:
+            continue
         name, function = nearest_base(module, ADAPTERS), own_adapter(module)
         function = function or (ADAPTERS[name] if name is not None else None)
         if function is not None:

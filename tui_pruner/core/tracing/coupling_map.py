@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_pruner.core.tracing.labels import Axis, Operation, Role, WidthName
+from tui_pruner.core.tracing.labels import Axis, Operation, Role
 
 Indices = NDArray[np.int64]
 PRODUCERS: frozenset[Role | None] = frozenset({"out", "depthwise"})
@@ -117,6 +117,26 @@ class Product:
     module: str
     place: int
     factors: tuple[Indices, ...]
+
+
+@dataclass(frozen=True)
+class WidthName:
+    """An attribute of a module that holds a width, or holds it at a position of a tuple or list."""
+
+    path: str
+    attribute: str
+    position: int | None = None
+
+    def __str__(self) -> str:
+        place = "" if self.position is None else f"[{self.position}]"
+        return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
+
+    @classmethod
+    def parsed(cls, text: str) -> WidthName:
+        """Parse the text by which a plan names an attribute."""
+        whole, bracket, position = text.partition("[")
+        path, _, attribute = whole.rpartition(".")
+        return cls(path, attribute, int(position.rstrip("]")) if bracket and position.rstrip("]").isdigit() else None)
 
 
 @dataclass(frozen=True)

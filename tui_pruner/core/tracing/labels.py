@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from tui_pruner.core.tracing.coupling_map import WidthName
 
 Labels = NDArray[np.int64]
 """One integer for each channel; 0 for an element that belongs to no channel."""
@@ -26,6 +29,9 @@ class Axis:
 
     parameter: str
     dim: int
+
+    def __hash__(self) -> int:
+        return hash(self.parameter) + self.dim
 
     @property
     def module(self) -> str:
@@ -223,6 +229,7 @@ class SizedLabels:
 
     `place` is the module's class and how many operations it had run. `widths`: vectors of labels as long as the sizes that the operation
     must have along `dim`; `otherwise`: why they are locked where it has others. `rows`: a channel of each row of a view, their dimension.
+    `follows`: the sizes were computed from the widths in `FlowRecord.counted`.
     """
 
     operation: int
@@ -232,26 +239,7 @@ class SizedLabels:
     dim: int = 0
     otherwise: str = ""
     rows: tuple[Labels, int] | None = None
-
-
-@dataclass(frozen=True)
-class WidthName:
-    """An attribute of a module that holds a width, or holds it at a position of a tuple or list."""
-
-    path: str
-    attribute: str
-    position: int | None = None
-
-    def __str__(self) -> str:
-        place = "" if self.position is None else f"[{self.position}]"
-        return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
-
-    @classmethod
-    def parsed(cls, text: str) -> WidthName:
-        """Parse the text by which a plan names an attribute."""
-        whole, bracket, position = text.partition("[")
-        path, _, attribute = whole.rpartition(".")
-        return cls(path, attribute, int(position.rstrip("]")) if bracket and position.rstrip("]").isdigit() else None)
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,7 +281,8 @@ class FlowRecord:
     """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
 
     `spared`: axes that something is divided by, where zeros in a removed channel would give NaN; `relied`: axes whose zeros in a removed
-    channel make that channel of a computed weight zero.
+    channel make that channel of a computed weight zero; `decided`: channels by whose number the forward may decide, None where nobody
+    watched; `counted`: widths that became sizes, with what each must count.
     """
 
     source: LabelSource = field(default_factory=LabelSource)
@@ -314,6 +303,8 @@ class FlowRecord:
     inner: dict[str, InnerLabels] = field(default_factory=dict)
     joined: JoinedLabels | None = None
     approximate: set[str] = field(default_factory=set)
+    decided: list[Labels] | None = None
+    counted: list[tuple[Any, Labels | None]] = field(default_factory=list)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation and return its number."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.copies import modules_of, named_tensors
 from tui_pruner.core.model.predictions import storage_of
 
 Arguments = tuple[Any, ...]
@@ -219,7 +219,7 @@ def tensors_in(value: Any) -> list[Tensor]:
     for item in value if isinstance(value, (tuple, list)) else ():
         if isinstance(item, Tensor):
             found.append(item)
-        elif isinstance(item, (tuple, list)):
+        elif isinstance(item, (tuple, list)) and item and not type(item[0]) is type(item[-1]) is int:
             found += tensors_in(item)
     return found
 
@@ -235,7 +235,7 @@ def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
 
     Known values, such as indices and masks, stay known as long as they meet no meta tensor. Meta tensors are never written into them.
     """
-    given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))]
+    given = [*tensors_in(args), *tensors_in(tuple(kwargs.values()))] if kwargs else tensors_in(args)
     unknown = [tensor.is_meta for tensor in given if tensor.ndim]
     if not any(unknown) or all(unknown):
         return function(*args, **kwargs)
@@ -290,9 +290,10 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         name = operation_name(function)
         known = EVALUATIONS.get(name)
-        given = tensors_in(args[:2])
-        on_meta = bool(args) and all(one.is_meta for one in given if one.ndim) and (not given or any(one.is_meta for one in given))
-        result = known(args) if known and on_meta and not kwargs.keys() & STEERING else run_on_meta(function, args, kwargs)
+        simple = known is not None and bool(args) and not kwargs.keys() & STEERING
+        given = tensors_in(args[:2]) if simple else []
+        on_meta = simple and all(one.is_meta for one in given if one.ndim) and (not given or any(one.is_meta for one in given))
+        result = known(args) if known is not None and on_meta else run_on_meta(function, args, kwargs)
         self.observe(name, function, args, kwargs, result)
         return result
 
@@ -303,11 +304,12 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class Dependence:
     """Follows which tensors a forward computes from which. A tensor is known by its memory, so views and in-place changes are followed too.
 
-    `tensors` has the parameters and buffers by name.
+    `tensors` has the parameters and buffers by name, `made` the identities of these and of all results.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.tensors = dict(named_tensors(model))
+        self.made = set(map(id, self.tensors.values()))
         self._model = model
         self._sources: dict[int, int] = {}
         self._alive: list[Any] = []
@@ -319,10 +321,10 @@ class Dependence:
 
     def follow(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
         """Record one operation: its results, and what it writes into, depend on everything that it reads."""
-        given = [*args, *kwargs.values()]
-        sources = self._of(tensors_in(given))
+        sources = self._of(tensors_in((*args, *kwargs.values()) if kwargs else args))
         written = tensors_in(written_by(function._schema, args, kwargs)) if function._schema.is_mutable else []
         for tensor in (*tensors_in(result), *written):
+            self.made.add(id(tensor))
             key = storage_of(tensor)
             self._sources[key] = self._sources.get(key, 0) | sources
         self._seen |= sources
@@ -345,8 +347,12 @@ class Dependence:
     @property
     def state(self) -> dict[str, Tensor]:
         """The buffers that the forward wrote to: what it changes beside its output."""
-        now = dict(self._model.named_buffers())
-        return {name: one for name, one in now.items() if one is not self.tensors.get(name) or storage_of(one) in self._written}
+        found, before = {}, set(map(id, self.tensors.values()))
+        for path, module in modules_of(self._model):
+            for name, one in module._buffers.items():
+                if one is not None and (id(one) not in before or storage_of(one) in self._written):
+                    found[f"{path}.{name}" if path else name] = one
+        return found
 
     def _names(self, sources: int) -> set[str]:
         return {name for number, name in enumerate(self.tensors) if sources >> number & 1}

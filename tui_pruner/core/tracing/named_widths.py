@@ -15,9 +15,9 @@ import numpy as np
 from torch import nn
 
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.tracing.coupling_map import CouplingMap
+from tui_pruner.core.tracing.coupling_map import CouplingMap, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels, WidthName
+from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels
 from tui_pruner.domain.errors import PlanError
 
 MOST_PARTS = 64
@@ -51,16 +51,23 @@ def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
 
 
 def candidates(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> Iterator[Guess]:
-    """The attributes that may hold a width of a place or a multiple, most likely first; of a list the element at the part's index."""
+    """The attributes that may hold a width of a place or a multiple, first those that methods read; of a list the part's element."""
     module = model.get_submodule(record.operations[entry.operation].module)
-    found = list(integers_of(module))
+    found, read = list(integers_of(module)), names_read(type(module))
     fitting = [
         Guess(name, place, number, value // len(vector))
         for number, vector in enumerate(vectors_of(entry))
         for name, place, value in found
         if len(vector) > 1 and value > 0 and value % len(vector) == 0 and value // len(vector) <= MOST_PARTS
     ]
-    yield from sorted(fitting, key=lambda one: (one.times, one.position not in (None, one.number)))
+    yield from sorted(fitting, key=lambda one: (one.attribute not in read, one.times, one.position not in (None, one.number)))
+
+
+def names_read(kind: type[nn.Module]) -> set[str]:
+    """The names in the code of a class's methods, without those that only its `__init__` uses."""
+    methods = (vars(base).items() for base in kind.__mro__ if issubclass(base, nn.Module) and base is not nn.Module)
+    codes = (getattr(method, "__code__", None) for own in methods for name, method in own if name != "__init__")
+    return {name for code in codes if code is not None for name in code.co_names}
 
 
 Way = Callable[[FlowRecord, nn.Module, SizedLabels], bool]

@@ -21,7 +21,7 @@ from tui_pruner.core.model.copies import forget_caches
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.pruning.removal import Removal, Wishes, ask_alone
 from tui_pruner.core.pruning.surgery import cut
-from tui_pruner.core.tracing.adapters import LIBRARIES
+from tui_pruner.core.tracing.adapters import runs_foreign_code
 from tui_pruner.core.tracing.coupling import couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
@@ -87,10 +87,10 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     """
     inputs, naming = asked(given), isinstance(given, Inputs)
     coupling = couple(record)
-    record.sized = [by_rows(record, entry) for entry in record.sized]
-    known = ("torch.nn.", *LIBRARIES)  # whose modules compute with no width except as adapters know (`docs/coverage.md`)
-    foreign = not all(type(module).__module__.startswith(known) and not has_own_hooks(module) for module in skeleton.modules())
-    foreign = foreign or inputs.forward is not None
+    record.sized = by_rows(record)
+    if nothing_to_try(record, coupling):
+        return coupling
+    foreign = inputs.forward is not None or runs_foreign_code(skeleton)
     unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
     if foreign and unlike is None:
         return coupling
@@ -98,7 +98,7 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     stop = stop or first_stop(record, skeleton, coupling, inputs)
     while stop:
         stopped = operation_at(record, stop.step)
-        if naming and (found := names_found(record, skeleton, inputs, stop, stopped)):
+        if naming and (found := names_found(record, skeleton, coupling, inputs, stop, stopped)):
             coupling, stop = found
             continue
         free = free_channels(coupling)
@@ -121,17 +121,39 @@ def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequ
     return coupling
 
 
-def by_rows(record: FlowRecord, entry: SizedLabels) -> SizedLabels:
-    """The labels with sizes of a view; where each of its rows turned out to be one channel, with the number of rows for their length."""
+def by_rows(record: FlowRecord) -> list[SizedLabels]:
+    """The labels with sizes; those of a view whose rows turned out to be one channel each with the number of rows for their length."""
+    if not any(entry.rows and entry.widths for entry in record.sized):
+        return record.sized
     channel = joined_labels(record).channel
-    one_each = entry.rows is not None and all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
-    return replace(entry, widths=(entry.rows[0],), dim=entry.rows[1]) if entry.rows is not None and one_each and entry.widths else entry
+
+    def counted(entry: SizedLabels) -> SizedLabels:
+        one_each = all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
+        return (
+            replace(entry, widths=(entry.rows[0],), dim=entry.rows[1], follows=False) if entry.rows and entry.widths and one_each else entry
+        )
+
+    return [counted(entry) if entry.rows else entry for entry in record.sized]
 
 
-def has_own_hooks(module: nn.Module) -> bool:
-    """Whether a module runs a user's code beside its class's forward."""
-    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values(), vars(module).get("forward"))
-    return any(not type(hook).__module__.startswith("torch.nn.") for hook in hooks if hook is not None)
+def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
+    """Whether the trace was watched, and decides nothing by a width that can be cut, and all its sizes follow their channels."""
+    if record.decided is None:
+        return False
+    groups = free_groups(coupling)
+    free = np.zeros(record.source.count, dtype=bool)
+    for member in (member for group in groups for member in group.members):
+        free[record.source.starts[member.axis] + member.indices] = True
+    if any(free[labels].any() for labels in (*record.decided, *(entry.labels for entry in record.sized if not entry.follows))):
+        return False
+    if not record.counted:
+        return True
+    removals = smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)
+    return all(
+        width.left(alive) == (width.number if labels is None else int(alive[labels].sum()))
+        for alive in (left_alive(record, coupling, removal) for removal in removals)
+        for width, labels in record.counted
+    )
 
 
 @dataclass(frozen=True)
@@ -199,10 +221,10 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
 
 
 def names_found(
-    record: FlowRecord, skeleton: nn.Module, inputs: Inputs, stop: Stop, stopped: int
+    record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, stop: Stop, stopped: int
 ) -> tuple[CouplingMap, Stop | None] | None:
     """Find attributes, or parts that must stay equal, with which the network gets further; the new map, and where it fails now."""
-    entry, whole = entry_at(record, stopped), free_channels(couple(record))
+    entry, whole = entry_at(record, stopped), free_channels(coupling)
     if entry is None:
         return None
     for way in (equal_parts, *ways_to_name(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):

@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.model.layers import rule_of
 from tui_pruner.core.tracing.adapters import has_heads, is_adapted
 from tui_pruner.core.tracing.labels import (
@@ -36,6 +35,7 @@ from tui_pruner.core.tracing.labels import (
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
 from tui_pruner.core.tracing.values import Values
+from tui_pruner.core.tracing.watch import Watch
 from tui_pruner.domain.errors import TraceError
 
 
@@ -145,19 +145,20 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.entered: list[int] = [0]
         self.given: list[tuple[Any, ...]] = [()]
         self.outputs: dict[str, Tensor] = {}
-        self.running: nn.Module = model
+        self.model = self.running = model
         self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
         self._alive: list[Tensor] = []
         self._axis_of_label: dict[int, Axis] = {}
-        self._parameters = {name for name, tensor in named_tensors(model) if isinstance(tensor, nn.Parameter)}
+        self.dependence = Dependence(model)
+        self._parameters = {name for name, tensor in self.dependence.tensors.items() if isinstance(tensor, nn.Parameter)}
         self._lost: list[Tensor] = []
         self._work = 0
         self._aside = False
         self.ended = False
         self._rows: set[bytes] = set()
-        self.dependence = Dependence(model)
-        self.values = Values(tensor for name, tensor in named_tensors(model) if name not in self._parameters)
-        for name, tensor in named_tensors(model):
+        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self.are_rows, self.dependence.made)
+        self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
+        for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
 
     def _label_parameter(self, name: str, tensor: Tensor, dims: int) -> None:
@@ -180,6 +181,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if name not in UNSTEADY and not self.ended:
             self.record.steps.append(step_of(name, args))
         self.dependence.follow(function, args, kwargs, result)
+        self.watch.note_unseen(lambda: call.tensors)
         self._work += name in WORK
         known = RULES.get(name) if name not in KERNEL_RULES or not self._is_about_weights(call) else KERNEL_RULES[name]
         if known is not None:
@@ -340,9 +342,15 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "", rows: Rows | None = None
     ) -> bool:
         """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
-        place = self.place_of(call) if self.has_labels_in(labels) else None
+        if not self.has_labels_in(labels):
+            return False
+        place = self.place_of(call)
+        follows = self.watch.follows(call.result, widths, dim, otherwise == BY_PLACE)
         if place is not None:
-            self.record.sized.append(SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows))
+            sized = SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows, follows)
+            self.record.sized.append(sized)
+        elif not follows and not self.watch.quiet:
+            self.watch.note(call.tensors)
         return place is not None
 
     def place_of(self, call: Call) -> tuple[str, int] | None:

@@ -6,8 +6,8 @@ import ctypes
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,23 @@ from tui_pruner.core.model.copies import modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, asked
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
-from tui_pruner.core.tracing.adapters import equal_widths, own_adapter
+from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
+from tui_pruner.core.tracing.watch import widths_in_attributes
+from tui_pruner.core.tracing.widths import plain
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
 
 AGAIN = 0.5
 """Seconds between two attempts."""
+
+
+class Late(TraceError):
+    """A forward did not end."""
 
 
 class TooLate(Interruption):
@@ -73,14 +79,19 @@ def throw(thread: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
 
 
-def link_equal_widths(flow: Flow, model: nn.Module) -> None:
+Parts = Sequence[tuple[str, nn.Module]]
+"""The modules of a model by their paths, as `modules_of` gives them."""
+
+
+def link_equal_widths(flow: Flow, parts: Parts) -> None:
     """Link widths that no operation ties: those that a module's forward takes from its input's shape and expects elsewhere.
 
     Where one of the layers has no known channels, the channels of the other are locked.
     """
+    kinds = {kind for kind in {type(module) for _, module in parts} if any(base.__name__ in EQUAL_WIDTHS for base in kind.__mro__)}
     reads = {axis.module: flow.record.source.labels_of(axis) for axis, role in flow.record.roles.items() if role == "in"}
-    for path, module in modules_of(model):
-        for pair in equal_widths(module):
+    for path, module in parts:
+        for pair in equal_widths(module) if type(module) in kinds else ():
             vectors = tuple(reads[f"{path}.{layer}"] for layer in pair if f"{path}.{layer}" in reads)
             operation = flow.record.note("same width", path)
             if len(vectors) == len(pair):
@@ -100,10 +111,14 @@ def link_states(flow: Flow, model: nn.Module) -> None:
                 flow.record.links.append(LinkedLabels(flow.record.note("same width", path).index, vectors))
 
 
-def hold_own_widths(flow: Flow, model: nn.Module) -> None:
+def hold_own_widths(flow: Flow, parts: Parts) -> None:
     """Lock the parameters of PyTorch modules that keep widths in attributes which nothing rewrites."""
-    for path, module in modules_of(model):
-        name = keeps_own_widths(module)
+    names: dict[type, str] = {}
+    for path, module in parts:
+        kind = type(module)
+        if kind not in names:
+            names[kind] = keeps_own_widths(module)
+        name = names[kind]
         if name and own_adapter(module) is None:
             operation = flow.record.note(name, path)
             own = [*module.parameters(recurse=False), *getattr(module, "parametrizations", nn.Module()).parameters()]
@@ -163,13 +178,15 @@ def first_place(labels: Tensor) -> Labels:
 
 
 @contextmanager
-def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]) -> Iterator[None]:
-    """Tell the flow which module is running, and keep the labels of each block's output.
+def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], found: Parts) -> Iterator[None]:
+    """Tell the flow which module is running, and keep the labels of each block's output, and around the repeats that were found.
 
     The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
-    paths = {module: path for path, module in modules_of(model)}
-    repeats = {module: path for path, module in repeats_of(model)}
+    paths = {module: path for path, module in parts}
+    hooked = any(module._forward_hooks for module in paths)  # a hook runs as part of the module around its own
+    unwatched = {module for module in paths if flow.watch.on and not hooked and is_plain(module)}
+    repeats = {module: path for path, module in found}
     around: list[nn.Module] = []
     around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
 
@@ -180,10 +197,12 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             flow.given.append(args)
             around.append(flow.running)
             flow.running = module
+            flow.watch.quiet = not flow.watch.on or module in unwatched
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if module not in paths:
             return
+        flow.watch.quiet = True
         path, flow.running = flow.modules.pop(), around.pop()
         flow.entered.pop()
         flow.given.pop()
@@ -192,6 +211,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
         if module in repeats and path not in around_repeats and replaceable(args, output):
             # Labels are read after the trace: an operation on them here would be recorded as one of the forward.
             around_repeats[path] = module, flow.aside(args[0]), flow.aside(output)
+        flow.watch.quiet = not flow.watch.on or bool(around and flow.running in unwatched)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
     try:
@@ -201,7 +221,7 @@ def following_modules(model: nn.Module, flow: Flow, blocks: dict[nn.Module, str]
             handle.remove()
     if not around_repeats:
         return
-    owners = owners_of_tensors(model)
+    owners = owners_of_tensors(flow.model)
     for path, (module, inputs, outputs) in around_repeats.items():
         places = first_place(inputs), first_place(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
@@ -216,7 +236,11 @@ def replaceable(args: Any, output: Any) -> bool:
 
 
 def trace(
-    skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]] = (), approximate: bool = False
+    skeleton: nn.Module,
+    given: Inputs | Sequence[int],
+    blocks: Sequence[tuple[str, nn.Module]] = (),
+    approximate: bool = False,
+    watched: bool = False,
 ) -> FlowRecord:
     """Follow the channels of a model through one forward.
 
@@ -225,20 +249,34 @@ def trace(
         given: the inputs, or the shape of an image [batch, channels, height, width]; as small as the model allows.
         blocks: path and module of the model's blocks.
         approximate: normalisations across channels do not hold them, but are over those that are left.
+        watched: note what the forward does with widths.
 
     Raises:
         TraceError: the forward failed, or no tensor is found in what it returns.
+        WidthKept: the forward cannot be watched.
     """
     flow = Flow(skeleton, approximate)
     inputs = asked(given).on_meta()
     hold_inputs(flow, inputs)
-    with torch.no_grad(), following_modules(skeleton, flow, {m: p for p, m in blocks}), handed_through(skeleton) as features:
+    watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
+    parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
+    attributes = nullcontext() if watch is None else widths_in_attributes(parts, watch)
+    with (
+        attributes,
+        torch.no_grad(),
+        following_modules(flow, parts, {module for _, module in blocks}, repeats),
+        handed_through(skeleton) as features,
+    ):
         try:
             with deadline(LONGEST_RUN), flow:
-                given_back = inputs.run(skeleton)
+                given_back = inputs.run(skeleton, watch)
+                if watch is not None:
+                    watch.end()
                 flow.ended = True
-                flow.record.steps.append((ENDING, numbers_in(given_back)))
-                outputs = tensors(predicted(given_back, features))
+                flow.record.steps.append((ENDING, tuple(map(plain, numbers_in(given_back)))))
+                leaves = predicted(given_back, features)
+                flow.watch.note_returned(leaves.values())
+                outputs = tensors(leaves)
                 idle = flow.dependence.idle(outputs)
                 outputs += trained(skeleton, inputs, flow, idle, features)
         except TraceError:
@@ -247,15 +285,17 @@ def trace(
             raise TraceError(str(error)) from None
         except TooLate:
             late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
-            raise TraceError(f"{late}: trace a model that ends") from None
+            raise Late(f"{late}: trace a model that ends") from None
         except Exception as error:
             raise TraceError(in_words(error, flow.place)) from error
+    if watch is not None:
+        flow.record.decided, flow.record.counted = watch.decided(), watch.counted
     flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
-    link_equal_widths(flow, skeleton)
+    link_equal_widths(flow, parts)
     link_states(flow, skeleton)
-    hold_own_widths(flow, skeleton)
+    hold_own_widths(flow, parts)
     hold_contradictions(flow)
-    told = [path for path, _ in repeats_of(skeleton) if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
+    told = [path for path, _ in repeats if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
     flow.record.inner = {path: flow.record.inner[path] for path in told if path in flow.record.inner}
     end = flow.record.note("output", flow.modules[-1])
     for leaf in outputs:
@@ -267,6 +307,7 @@ def trace(
 def hold_inputs(flow: Flow, inputs: Inputs) -> None:
     """Label the channels of the forward's inputs and lock them; tensors of integers have none."""
     start = flow.record.note("input", "")
+    flow.watch.made.update(map(id, inputs.tensors))
     for tensor in inputs.tensors:
         if tensor.is_meta and tensor.ndim > 1:
             channels = flow.record.source.fresh(tensor.shape[1])

@@ -1,0 +1,322 @@
+"""Watch what a forward does with its widths: a network whose forward only hands them on as sizes need not be tried.
+
+While a trace runs, the forward gets a `ReadWidth` where it asks for a size of a tensor, or for a width in an attribute of PyTorch's layers.
+What it does with one beside arithmetic is noted with the channels that it counts; so is each tensor function that may itself decide by
+sizes. Of a width that becomes a size it is noted what it must count, which can be computed for any cut. PyTorch's own layers compute with
+no width, and get plain integers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from torch import Tensor, nn
+
+from tui_pruner.core.model.inputs import KnownNumbers
+from tui_pruner.core.model.layers import ATTRIBUTES
+from tui_pruner.core.tracing.adapters import is_plain, own_adapter
+from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies
+from tui_pruner.core.tracing.meta_device import tensors_in
+from tui_pruner.core.tracing.widths import (
+    NESTING,
+    Known,
+    ReadWidth,
+    Sizes,
+    WidthKept,
+    moves,
+    plain,
+    vector_at,
+    vectors_of,
+    without_widths,
+)
+
+
+def words(text: str) -> frozenset[str]:
+    """Names between spaces."""
+    return frozenset(text.split())
+
+
+READING = frozenset({"shape", "size", "numel", "nelement", "__len__"})
+GROUPS = {f"conv{turned}{sides}d": 7 if turned else 6 for sides in (1, 2, 3) for turned in ("", "_transpose")}
+"""Convolutions, with the position of the number of groups among their arguments."""
+OF_ITSELF = object()
+"""A size that PyTorch takes from the tensor itself."""
+SHAPING = frozenset({"view", "reshape", "unflatten", "view_as", "reshape_as"})
+SIZED = SHAPING | {"split", "chunk", "__getitem__"}
+"""Functions that may be given widths as sizes."""
+SILENT = SIZED | frozenset(GROUPS) | {"expand_as"}
+SILENT |= words(
+    "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
+    "is_floating_point is_contiguous get_device itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
+    "batch_norm layer_norm group_norm normalize prelu embedding matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm relu relu_ relu6 silu "
+    "silu_ gelu hardswish hardswish_ hardsigmoid hardsigmoid_ hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ celu mish mish_ softplus "
+    "sigmoid sigmoid_ tanh tanh_ softmax log_softmax logsigmoid glu dropout dropout_ dropout1d dropout2d dropout3d max_pool1d max_pool2d "
+    "max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
+    "adaptive_max_pool2d adaptive_max_pool3d interpolate upsample pad _pad grid_sample pixel_shuffle pixel_unshuffle instance_norm "
+    "channel_shuffle unfold fold cat concat concatenate stack add add_ sub sub_ rsub mul mul_ multiply div div_ divide true_divide "
+    "__add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __rdiv__ "
+    "__pow__ __neg__ __and__ __or__ __invert__ pow square neg negative exp sqrt rsqrt abs sin cos log erf reciprocal clamp clamp_ clip "
+    "clamp_min clamp_max minimum maximum where masked_fill masked_fill_ lerp addcmul eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ "
+    "__ge__ permute transpose swapaxes movedim t T mT mH H unsqueeze flatten unbind select flip mean sum amax amin max min var std "
+    "var_mean norm cumsum argmax to float half double bfloat16 type_as contiguous clone zeros_like ones_like full_like empty_like"
+)
+"""Functions that compute with no width of their own accord."""
+UNLESS: dict[str, Callable[[Sequence[Any], dict[str, Any]], bool]] = {
+    "squeeze": lambda args, named: len(args) + len(named) > 1,  # without a dimension, those of length 1 go
+    "einsum": lambda args, named: len(args) <= 3,  # of more factors, those are multiplied first that make the smallest product
+    "scaled_dot_product_attention": lambda args, named: type(named.get("scale")) is float,  # by default the root of the width
+}
+"""Further ones, by what they are given."""
+
+
+def name_of(function: Any) -> str:
+    """The name of a tensor function, or of the attribute that it gets."""
+    name: str = getattr(function, "__name__", "")
+    return getattr(getattr(function, "__self__", None), "__name__", "") if name == "__get__" else name
+
+
+def is_silent(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether a tensor function computes with no width of its own accord."""
+    return name in SILENT or (name in UNLESS and UNLESS[name](args, kwargs))
+
+
+NAMES: dict[Any, str] = {}
+"""What `name_of` said before."""
+
+
+class Watch(KnownNumbers):
+    """Hands out widths while a forward runs, and notes what is done with them.
+
+    `quiet`: it hands out plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
+    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read.
+    """
+
+    def __init__(self, known: Callable[[Tensor], Known | None], rows: Callable[[Sequence[Labels]], bool], made: set[int]) -> None:
+        super().__init__()
+        self.on = self.over = False
+        self.quiet = True
+        self.asked: tuple[str, Sequence[Any], dict[str, Any]] | None = None
+        self.counted: list[tuple[ReadWidth, Labels | None]] = []
+        self.used: list[ReadWidth] = []
+        self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
+        self.deciding: dict[int, Known] = {}
+        self.known = known
+        self.rows = rows
+        self.made = made
+        self.blind = False
+        self._followed = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one tensor function."""
+        try:
+            name = NAMES[function]
+        except KeyError:
+            name = NAMES[function] = name_of(function)
+        given, named = args, kwargs or {}
+        found: list[ReadWidth] = []
+        if not self.quiet:
+            if name in READING:
+                return self._read(name, function, args, named)
+            if named or any(type(value) in NESTING for value in args):
+                given, named = without_widths(args, found), without_widths(named, found)
+            self._look(name, args, kwargs or {})
+            if self._indexed:  # PyTorch asks for the number of an argument before it calls this
+                frame = sys._getframe(1)
+                mine = {id(one) for one in found}
+                self.used += [one for one, place in self._indexed if id(one) not in mine or place != (frame, frame.f_lasti)]
+                self._indexed.clear()
+        self.asked, self._followed = (name, args, kwargs or {}), False
+        try:
+            return super().__torch_function__(function, types, given, named)
+        finally:
+            self.asked = None
+            if found and not (self._followed and name in SIZED):
+                self.used += [one for one in found if name not in GROUPS or not isinstance(one.made[0], list)]
+
+    def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
+        if not is_silent(name, args, kwargs):
+            self.note((*args, *kwargs.values()))
+        elif name in GROUPS:
+            groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
+            if len(args) < 2 or (type(groups) is int and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
+                self.note((*args, *kwargs.values()))
+        elif name == "expand_as":
+            self._stretch(*args[:2])
+
+    def _stretch(self, tensor: Tensor, other: Tensor) -> None:
+        """Note what the sizes of another tensor must count where a tensor is expanded to them."""
+        labels, sizes = self.known(tensor), self.sizes(other)
+        for dim, size in enumerate(sizes or (), start=tensor.ndim - other.ndim):
+            if type(size) is ReadWidth:
+                fits = isinstance(labels, Tensor) and dim >= 0 and moves(labels, dim)
+                self.counted.append((size, vector_at(labels, dim) if fits and isinstance(labels, Tensor) else None))
+
+    def note(self, values: Sequence[Any]) -> None:
+        """Note that something may be decided by the sizes of these tensors."""
+        for tensor in tensors_in(tuple(values)):
+            labels = self.known(tensor)
+            if labels is not None:
+                self.deciding[id(labels)] = labels
+
+    def note_unseen(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
+        """Note the tensors of an operation that no tensor function of the forward called."""
+        if not self.quiet and self.asked is None:
+            self.note(tensors())
+
+    def end(self) -> None:
+        """End to watch, and hand out plain integers from now on."""
+        self.on, self.over, self.quiet = False, True, True
+        self.used += [width for width, _ in self._indexed]
+        self._indexed.clear()
+
+    def note_returned(self, leaves: Iterable[Any]) -> None:
+        """Note the widths in what a forward returned."""
+        self.used += [one for leaf in leaves for one in (leaf if type(leaf) is Sizes else (leaf,)) if type(one) is ReadWidth]
+
+    def begun(self) -> Watch:
+        """Begin to watch."""
+        self.on, self.quiet = True, False
+        return self
+
+    def use(self, width: ReadWidth) -> int:
+        """The number of a width that is used for more than a size."""
+        if not self.quiet:
+            self.used.append(width)
+        return width.number
+
+    def index(self, width: ReadWidth, caller: FrameType) -> None:
+        """Note that C code asked for the number of a width, unless it turns out to be a tensor function."""
+        if not self.quiet:
+            self._indexed.append((width, (caller, caller.f_lasti)))
+
+    def keep(self) -> None:
+        """Refuse to make a width a key.
+
+        Raises:
+            WidthKept: the forward does.
+        """
+        if not self.quiet:
+            raise WidthKept
+
+    def _read(self, name: str, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """What a forward asks of the sizes of a tensor."""
+        sizes = self.sizes(args[0])
+        if sizes is None:
+            self.blind = self.blind or (args[0].is_meta and id(args[0]) not in self.made)
+            return function(*args, **kwargs)
+        if name == "__len__":  # Python makes an integer of it
+            self.note(args[:1] if type(sizes[0]) is ReadWidth else ())
+            return function(*args)
+        if name not in ("shape", "size"):
+            return sizes.numel()
+        dim = plain(args[1] if len(args) > 1 else kwargs.get("dim"))
+        return sizes if dim is None or name == "shape" else sizes[dim]
+
+    def sizes(self, tensor: Tensor) -> Sizes | None:
+        """The sizes of a tensor, with widths for those that may change; None where none may."""
+        labels, shape = self.known(tensor), tensor.shape
+        moving = [dim for dim in range(len(shape)) if moves(labels, dim)] if labels is not None else []
+        return Sizes(ReadWidth(size, self, (labels, dim)) if dim in moving else size for dim, size in enumerate(shape)) if moving else None
+
+    def follows(self, result: Any, widths: Sequence[Labels], dim: int, by_place: bool) -> bool:
+        """Whether the operation that runs has sizes that follow their channels, provided that those in `counted` do."""
+        if self.over:
+            return True
+        if self.asked is None:
+            return False
+        name, args, kwargs = self.asked
+        pairs: list[tuple[ReadWidth, Labels | None]] | None = [] if is_silent(name, args, kwargs) and not by_place else None
+        if name == "__getitem__" and by_place:
+            pairs = bounds(args, widths, dim)
+        elif name in SHAPING:
+            pairs = self._shaped(result, self._shape(name, args, kwargs, result))
+        elif name == "split":
+            pairs = parts(args[1], widths) if len(args) > 1 else None
+        elif name == "chunk":
+            pairs = [] if len({len(width) for width in widths}) == 1 else None
+        self.counted += pairs or []
+        self._followed = self._followed or pairs is not None
+        return pairs is not None
+
+    def _shape(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor) -> Sequence[Any]:
+        """The sizes that a forward gives to a reshape."""
+        if name.endswith("_as"):
+            return self.sizes(args[1]) or args[1].shape
+        if kwargs or len(args) < 2:
+            return ()
+        if name == "unflatten":
+            start, sizes = args[1] % args[0].ndim, args[2]
+            return (*(OF_ITSELF,) * start, *sizes, *(OF_ITSELF,) * (result.ndim - start - len(sizes)))
+        return args[1] if isinstance(args[1], (tuple, list)) else args[1:]
+
+    def _shaped(self, result: Any, sizes: Sequence[Any]) -> list[tuple[ReadWidth, Labels | None]] | None:
+        """What each width among the sizes of a reshape must count; None where channels have a fixed number."""
+        labels = self.known(result)
+        if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
+            return None
+        last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
+        if last >= 0 and type(sizes[last]) is int and sizes[last] != -1:
+            return None
+        return [(size, vector_at(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
+
+    def is_fixed(self, labels: Known, dim: int | None) -> bool:
+        """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
+        if not isinstance(labels, Tensor) or dim is None:
+            return False
+        return not varies(labels, dim) or (len(changing(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0))))
+
+    def decided(self) -> list[Labels] | None:
+        """The labels of all channels by whose number the forward may decide; None where that is not known."""
+        if self.blind:
+            return None
+        leaves = {(id(leaf[0]), leaf[1]): leaf for width in self.used for leaf in width.leaves()}
+        found = {id(labels): labels for labels, dim in leaves.values() if not self.is_fixed(labels, dim)} | self.deciding
+        return [vector for labels in found.values() for vector in vectors_of(labels)]
+
+
+def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
+    """What the bounds of a slice must count; None where one is fixed, or the index is more than slices."""
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
+        return None
+    given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
+    return parts([bound for bound, _ in given], [width for _, width in given])
+
+
+def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
+    """What the sizes of a split must count; None where one is fixed."""
+    each = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(widths)
+    known: list[ReadWidth] = [size for size in each if type(size) is ReadWidth]
+    return [*zip(known, widths)] if len(known) == len(each) == len(widths) else None
+
+
+@contextmanager
+def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch) -> Iterator[None]:
+    """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of modules that a user's adapter updates."""
+    changed: list[tuple[dict[str, Any], str, int]] = []
+    known: dict[type, tuple[str, ...]] = {}
+    for _, module in parts:
+        kind, state = type(module), module.__dict__
+        if kind not in known:
+            known[kind] = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
+        if own_adapter(module) is not None and not is_plain(module):
+            watch.note(list(module.parameters()))
+        names = known[kind]
+        if "groups" in state and names and state["groups"] == state["in_channels"] > 1:
+            names = (*names, "groups")
+        if names:
+            tensors = [*module._parameters.values(), *module._buffers.values(), *(module.parameters() if module._modules else ())]
+            labels = [found for one in tensors if one is not None and (found := watch.known(one)) is not None]
+        for name in names:
+            changed.append((state, name, state[name]))
+            state[name] = ReadWidth(state[name], watch, (labels,))
+    try:
+        yield
+    finally:
+        for state, name, value in changed:
+            state[name] = value

@@ -1,0 +1,216 @@
+"""Integers that know which channels they count, for a forward to compute with while it is watched (`watch.py`)."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from functools import reduce
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tui_pruner.core.tracing.labels import AxisLabels, Computed, Labels, flat
+from tui_pruner.domain.errors import Interruption
+
+Known = Tensor | AxisLabels | Computed
+"""The labels of a tensor, as a trace keeps them."""
+
+
+class WidthKept(Interruption):
+    """A width was made a key, which may outlive the trace: the forward has to run with plain integers."""
+
+
+class Watching(Protocol):
+    """What a width tells of how it is used."""
+
+    def use(self, width: ReadWidth) -> int:
+        """Its number, which is used for more than a size."""
+
+    def index(self, width: ReadWidth, caller: FrameType) -> None:
+        """C code that is called from this frame asks for its number."""
+
+    def keep(self) -> None:
+        """It is made a key."""
+
+    def is_fixed(self, labels: Known, dim: int | None) -> bool:
+        """Whether every cut leaves a dimension as long."""
+
+
+class ReadWidth:
+    """A width that a forward read. It passes for an integer but is none, so that C code has to ask for its value too.
+
+    `made`: a function and its operands; labels and the dimension whose length it is; or all labels of the layer that has it as attribute.
+    """
+
+    __slots__ = ("made", "number", "watch")
+
+    def __init__(self, number: int, watch: Watching, made: tuple[Any, ...]) -> None:
+        self.number = number
+        self.watch = watch
+        self.made = made
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return int
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.watch.use(self), name)
+
+    def __hash__(self) -> int:
+        self.watch.keep()
+        return hash(self.number)
+
+    def __index__(self) -> int:
+        self.watch.index(self, sys._getframe(1))
+        return self.number
+
+    def __reduce__(self) -> Any:
+        return int, (self.watch.use(self),)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.asarray(self.watch.use(self), dtype=dtype)
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **named: Any) -> Any:
+        return getattr(function, method)(*(self.watch.use(one) if type(one) is ReadWidth else one for one in inputs), **named)
+
+    def leaves(self) -> Iterator[tuple[Known, int | None]]:
+        """The labels and dimensions that it was computed from."""
+        first, *rest = self.made
+        if isinstance(first, list):
+            yield from ((labels, None) for labels in first)
+        elif not callable(first):
+            yield first, rest[0]
+        for part in rest:
+            if type(part) is ReadWidth:
+                yield from part.leaves()
+
+    def left(self, alive: np.ndarray) -> int | None:
+        """Its value once only these labels are alive; None where that is not known."""
+        if not callable(self.made[0]):
+            labels, dim = self.made if len(self.made) > 1 else (None, None)
+            if self.watch.is_fixed(labels, dim):
+                return self.number
+            return int(alive[vector_at(labels, dim)].sum()) if isinstance(labels, Tensor) else None
+        parts = [part.left(alive) if type(part) is ReadWidth else part for part in self.made[1:]]
+        divides = self.made[0] in (operator.floordiv, operator.mod)
+        return None if None in parts or (divides and not parts[1]) else self.made[0](*parts)
+
+
+def staying(compute: Callable[[Any, Any], Any], turned: bool = False) -> Callable[[ReadWidth, Any], Any]:
+    """The method for an operation on whole numbers, whose result is a width again."""
+
+    def method(self: ReadWidth, other: Any) -> Any:
+        if type(other) is not int and type(other) is not ReadWidth:
+            number = self.watch.use(self)
+            return compute(other, number) if turned else compute(number, other)
+        left, right = (other, self) if turned else (self, other)
+        return ReadWidth(compute(plain(left), plain(right)), self.watch, (compute, left, right))
+
+    return method
+
+
+def using(compute: Callable[..., Any], turned: bool = False) -> Callable[..., Any]:
+    """The method for an operation that needs the number."""
+
+    def method(self: ReadWidth, *others: Any) -> Any:
+        numbers = [one.watch.use(one) if type(one) is ReadWidth else one for one in (self, *others)]
+        return compute(*(reversed(numbers) if turned else numbers))
+
+    return method
+
+
+def plain(value: Any) -> Any:
+    """A width as an integer; anything else as it is."""
+    return value.number if type(value) is ReadWidth else value
+
+
+STAYING = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv, "mod": operator.mod}
+TURNING = ("truediv", "pow", "and", "or", "xor", "lshift", "rshift")
+COMPARING = ("lt", "le", "eq", "ne", "gt", "ge", "neg", "pos", "abs", "invert")
+NEEDING: dict[str, Callable[..., Any]] = {
+    **{name: getattr(operator, f"__{name}__") for name in (*TURNING, *COMPARING)},
+    **{kind.__name__: kind for kind in (int, float, complex, bool, str, repr, format, round, divmod)},
+    **{name: getattr(math, name) for name in ("floor", "ceil", "trunc")},
+}
+for name, function in STAYING.items():
+    setattr(ReadWidth, f"__{name}__", staying(function))
+    setattr(ReadWidth, f"__r{name}__", staying(function, turned=True))
+for name, function in NEEDING.items():
+    setattr(ReadWidth, f"__{name}__", using(function))
+for name in (*TURNING, "divmod"):
+    setattr(ReadWidth, f"__r{name}__", using(NEEDING[name], turned=True))
+
+
+class Sizes(tuple[Any, ...]):
+    """The sizes of a tensor with widths among them; passes for `torch.Size`."""
+
+    __slots__ = ()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return torch.Size
+
+    def __getitem__(self, place: Any) -> Any:
+        found = tuple.__getitem__(self, place)
+        return Sizes(found) if type(place) is slice else found
+
+    def __add__(self, other: Any) -> Sizes:
+        return Sizes((*self, *other))
+
+    def __radd__(self, other: Any) -> Sizes:
+        return Sizes((*other, *self))
+
+    def numel(self) -> Any:
+        """How many elements such a tensor has."""
+        return reduce(operator.mul, self, 1)
+
+
+NESTING = (ReadWidth, Sizes, tuple, list, dict, slice)
+
+
+def without_widths(value: Any, found: list[ReadWidth]) -> Any:
+    """Arguments with integers for widths, which are added to a list."""
+    kind = type(value)
+    if kind is ReadWidth:
+        found.append(value)
+        return value.number
+    if kind is slice:
+        return slice(*(without_widths(one, found) for one in (value.start, value.stop, value.step)))
+    if kind in (tuple, list, Sizes):
+        count = len(found)
+        items = [without_widths(one, found) for one in value]
+        return value if len(found) == count and kind is not Sizes else torch.Size(items) if kind is Sizes else kind(items)
+    if kind is dict:
+        return {key: without_widths(one, found) for key, one in value.items()}
+    return value
+
+
+def moves(labels: Known, dim: int) -> bool:
+    """Whether labels may change along a dimension, so that its length may be a width."""
+    if isinstance(labels, Tensor):
+        return labels.shape[dim] > 1 and labels.stride(dim) != 0
+    if isinstance(labels, AxisLabels):
+        return labels.shape[dim] > 1 and labels.vectors[dim] is not None
+    return any(moves(strand.labels, dim) for strand in labels.strands)
+
+
+def vector_at(labels: Tensor, dim: int) -> Labels:
+    """The labels along one dimension, at the first position of all others."""
+    vector: Labels = labels.numpy()[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]  # an operation would be traced
+    return vector
+
+
+def vectors_of(labels: Known) -> list[Labels]:
+    """All labels of a tensor."""
+    if isinstance(labels, Tensor):
+        return [flat(labels)]
+    if isinstance(labels, AxisLabels):
+        return [vector for vector in labels.vectors if vector is not None]
+    return [flat(strand.labels) for strand in labels.strands]
