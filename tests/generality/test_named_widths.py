@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.coverage_any.ours import TwoProofs, all_at_once
 from tui_pruner.core.pruning.coverage import removal_of_one
-from tui_pruner.core.tracing.labels import WidthName
+from tui_pruner.core.tracing.coupling_map import WidthName
 from tui_pruner.core.tracing.named_widths import put_widths
 
 
