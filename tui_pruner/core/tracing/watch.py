@@ -89,9 +89,9 @@ NAMES: dict[Any, str] = {}
 
 
 class Watch(KnownNumbers):
-    """Hands out widths while a forward runs, and notes what is done with them.
+    """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it hands out plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
     `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read.
     """
 
@@ -169,7 +169,7 @@ class Watch(KnownNumbers):
             self.note(tensors())
 
     def end(self) -> None:
-        """End to watch, and hand out plain integers from now on."""
+        """End to watch, and give plain integers from now on."""
         self.on, self.over, self.quiet = False, True, True
         self.used += [width for width, _ in self._indexed]
         self._indexed.clear()
