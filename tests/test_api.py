@@ -65,13 +65,13 @@ NO_OPENINGS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "message"), NO_OPENINGS)
-def test_a_module_is_opened_with_what_it_can_be_opened_with(options: dict[str, Any], message: str):
+def test_invalid_options_for_opening_a_module_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(tp.RequestError, match=message):
         tp.open(MODULE, **options)
 
 
 @pytest.mark.parametrize("imgsz", [0, -32, "64", True])
-def test_a_side_of_no_image_is_refused(imgsz: Any, demo_checkpoint: Path):
+def test_invalid_image_size_is_refused(imgsz: Any, demo_checkpoint: Path):
     with pytest.raises(tp.RequestError, match=r"imgsz is [^:]+: give a whole number from 1"):
         tp.open(demo_checkpoint, imgsz=imgsz)
 
@@ -94,7 +94,7 @@ WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG)
-def test_an_argument_of_another_kind_is_an_error_of_this_package(call: Callable[[tp.Session], Any], message: str, session: tp.Session):
+def test_argument_of_a_wrong_type_is_an_error_of_this_package(call: Callable[[tp.Session], Any], message: str, session: tp.Session):
     with pytest.raises(tp.PrunerError, match=message) as caught:
         call(session)
     assert "\n" not in str(caught.value)
@@ -109,7 +109,7 @@ def test_options_of_a_compression_are_checked_first(options: dict[str, Any], mes
     assert not (tmp_path / "out").exists()
 
 
-def test_a_script_is_told_what_a_script_can_do_about_a_file_that_is_there(session: tp.Session, tmp_path: Path):
+def test_error_about_an_existing_file_names_the_argument_for_scripts(session: tp.Session, tmp_path: Path):
     session.apply([f"{LAYER}=25%"])
     (tmp_path / "small.pt").touch()
     with pytest.raises(tp.OutputError, match="give force=True"):

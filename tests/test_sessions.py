@@ -97,7 +97,7 @@ def test_lock_of_a_dead_process_is_taken_over(held: Held):
     assert session_to_resume().id == held.session.id
 
 
-def test_the_last_session_is_of_the_same_content_and_says_whether_it_was_left():
+def test_last_session_has_the_same_content_and_whether_it_was_closed():
     sha256 = session().plan["sha256"]
     keep(session())
     assert not last_session("/models/best.pt", sha256).left

@@ -76,7 +76,7 @@ def test_wrong_input_is_refused_in_one_line_without_importing_a_library(case: st
     assert line.startswith("tui-pruner: ") and expected in line
 
 
-def test_names_that_are_repeated_here_are_those_of_the_scan_and_the_report():
+def test_repeated_names_equal_those_of_the_scan_and_the_report():
     assert set(EXECUTORS) == set(executors.EXECUTORS) and tuple(FORMATS) == REPORTS
 
 

@@ -64,7 +64,7 @@ def test_progress_on_a_dumb_terminal_or_pipe_is_plain_lines():
 
 
 @pytest.mark.parametrize(("begun", "told"), [(True, "validate 0/0 loading\n"), (False, "")])
-def test_what_only_reads_input_is_not_told_before_a_refusal(begun: bool, told: str, capfd: pytest.CaptureFixture[str]):
+def test_progress_of_reading_input_is_not_written_before_a_refusal(begun: bool, told: str, capfd: pytest.CaptureFixture[str]):
     with pytest.raises(DataError), progress_shown(False):
         progress_of("validate")(JobProgress(done=0, total=0, doing="loading", begun=begun))
         raise DataError("no such data")

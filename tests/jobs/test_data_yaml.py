@@ -301,7 +301,7 @@ def test_digest_depends_on_images_labels_and_classes(scenes, write_yaml, monkeyp
     assert len(digests) == 7
 
 
-def test_the_labels_of_a_large_data_set_are_read_again_only_after_a_change(scenes, monkeypatch):
+def test_labels_of_a_large_data_set_are_read_again_only_after_a_change(scenes, monkeypatch):
     whole = read_data(scenes).digest()
     read: list[Path] = []
     monkeypatch.setattr(dataset, "MANY", 1)

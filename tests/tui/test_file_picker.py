@@ -43,7 +43,7 @@ def folder(tmp_path: Path, demo_checkpoint: Path) -> Path:
     return tmp_path
 
 
-def test_data_yamls_beside_a_checkpoint_are_found_after_the_one_it_was_trained_with(folder, monkeypatch: pytest.MonkeyPatch):
+def test_data_yamls_beside_a_checkpoint_are_listed_after_the_one_of_its_training(folder, monkeypatch: pytest.MonkeyPatch):
     run = folder / "runs" / "train"
     (run / "weights").mkdir()
     elsewhere = folder.parent / f"{folder.name}-elsewhere"
@@ -119,7 +119,7 @@ async def test_deleted_folder_is_reported_and_the_picker_stays(folder):
         assert "Last.pt" in screen_text(app)
 
 
-async def test_the_cursor_begins_on_a_checkpoint_and_enter_opens_where_it_was_moved_to(folder):
+async def test_cursor_starts_on_a_checkpoint_and_enter_opens_the_entry_under_it(folder):
     app = Picking(folder)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "not a PyTorch checkpoint" in screen_text(app), "what the first checkpoint is")

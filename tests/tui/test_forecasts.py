@@ -51,7 +51,7 @@ def scan_of(data: str) -> Scanned:
     return Scanned("l2", data, 2, "mAP", 0.9, {"model.5": DROPS}, ScanDrops(baseline=0.9, trials=[]), {"model.5": 1})
 
 
-def test_a_scan_survives_a_session_on_disk():
+def test_scan_is_restored_with_a_saved_session():
     found = scan_of("theirs.yaml")
     assert restored(json.loads(json.dumps(kept_scan(found)))) == found and kept_scan(None) == {}
 

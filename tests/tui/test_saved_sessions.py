@@ -78,7 +78,7 @@ async def test_crashed_session_is_offered_for_resuming_and_a_closed_one_only_on_
         await desk.until(lambda: is_restored(desk), "the session")
 
 
-async def test_going_back_to_a_stage_resumes_its_session_without_a_question(start, tiny_checkpoint: Path, demo_data: Path):
+async def test_returning_to_a_stage_resumes_its_session_without_a_question(start, tiny_checkpoint: Path, demo_data: Path):
     async with start() as desk:
         await make_two_steps_and_undo_one(desk)
         first, data = desk.state, str(demo_data)
