@@ -172,7 +172,7 @@ def with_trials(skeleton: nn.Module) -> CouplingMap:
 
 
 @pytest.mark.parametrize("name", SKIPPED)
-def test_a_forward_that_only_hands_widths_on_is_not_tried(name):
+def test_forward_that_only_passes_widths_on_is_not_tried(name):
     body = SKIPPED[name]
     skeleton = without_weights(Between(body, 32 if name == "sums of sizes" else WIDTH))
     record = recorded(skeleton, watched=True)
@@ -196,7 +196,7 @@ def test_a_public_network_that_is_not_tried_has_the_map_that_trials_leave(name):
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_a_forward_that_may_decide_by_a_width_is_tried(name):
+def test_forward_that_may_branch_on_a_width_is_tried(name):
     skeleton = without_weights(Between(TRIED[name], WIDTH))
     record = recorded(skeleton, watched=True)
     assert not nothing_to_try(record, couple(record))
@@ -213,7 +213,7 @@ def test_a_hook_of_a_layer_is_watched():
 
 
 @pytest.mark.parametrize("name", UNWATCHED)
-def test_a_forward_that_cannot_be_watched_is_traced_with_plain_integers(name):
+def test_forward_that_cannot_be_watched_is_traced_with_plain_integers(name):
     skeleton = without_weights(Between(UNWATCHED[name], WIDTH))
     with pytest.raises((WidthKept, TraceError)):
         recorded(skeleton, watched=True)
@@ -226,7 +226,7 @@ def test_layers_have_plain_widths_again_after_a_trace():
     assert {type(value) for value in (skeleton.first.in_channels, skeleton.first.out_channels, skeleton.deep.groups)} == {int}
 
 
-def test_a_width_behaves_like_an_integer():
+def test_width_behaves_like_an_integer():
     class Nobody:
         def use(self, width: ReadWidth) -> int:
             return width.number
