@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from textual.widgets import Input
 
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.processes import start_python
@@ -49,6 +50,8 @@ async def target(desk: Desk, text: str) -> None:
 async def test_the_question_says_what_is_in_reach_and_the_cuts_are_asked_for(desk: Desk):
     await desk.press("t")
     await desk.until(lambda: "Reachable: flops" in desk.text, "the range")
+    await desk.press(*"60%")
+    assert desk.app.screen.query_one(Input).value == "60%", "what is typed replaces the example"
     await desk.press("escape")
     await target(desk, "flops=70%")
     await desk.until(lambda: len(desk.state.pending.amounts) > 10, "the cuts")
