@@ -106,7 +106,7 @@ def test_states_of_stages_follow_the_job(tmp_path: Path):
     assert course(job)["scan"] == ("", "left out") and course(job)["refit"] == (WAITING, "64")
     job.state = RUNNING
     job.follow(JobProgress(done=1, total=2, doing="refit flops-60", stage="refit"), 1.0)
-    assert course(job)["refit"] == (RUNNING, "refit flops-60")
+    assert course(job)["refit"] == (RUNNING, "1/2 refit flops-60")
     job.follow(JobProgress(done=0, total=0, stage="refit", figure="mAP .88"), 2.0)
     assert course(job)["refit"] == (DONE, "mAP .88")
 

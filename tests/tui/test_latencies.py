@@ -46,7 +46,7 @@ async def test_slower_cut_is_reported_with_the_widths_that_are_faster(desk: Desk
     cut = model("cut", 8.5, 1.06, {"model.4": 1.0, "model.5": 0.3}, [suggestion])
     result = BenchResult(models=[model("whole", 8.0, 1.0, {"model.4": 1.0, "model.5": 0.2}, []), cut])
     outcome = await job.take(result.model_dump())
-    assert outcome.figure == "8.50 ms of 8.00 ms, 1.06 (1.05 to 1.07): slower, 64x64 on cpu"
+    assert outcome.figure == "8.00 ms→8.50 ms slower, 1.06 (1.05 to 1.07) of the time, 64x64 on cpu"
     assert ("model.5 keep 96", "0.40 ms alone, 0.50 ms at 90") in outcome.details
     try:
         desk.controllers.target.take_latency(taken[0])

@@ -115,7 +115,7 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         await desk.press("H")
         await desk.until(lambda: isinstance(desk.app.screen, Stages) and "model.7 −20%" in desk.text, "the lineage")
         assert "├─● 1: model.5 −30%" in desk.text and "recalibrated" in desk.text
-        await desk.press("up", "up", "enter")
+        await desk.press("g", "G", "k", "k", "enter")
         await desk.until(lambda: [step.title for step in desk.state.session.steps] == ["model.5 -30%"], "the step before")
         before = desk.bench
         await desk.press("O")

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from textual.widgets import Input
 
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.processes import start_python
@@ -49,6 +50,8 @@ async def ask_for_target(desk: Desk, text: str) -> None:
 async def test_target_prompt_shows_the_reachable_range_and_its_cuts_become_pending(desk: Desk):
     await desk.press("t")
     await desk.until(lambda: "Reachable: flops" in desk.text, "the range")
+    await desk.press(*"60%")
+    assert desk.app.screen.query_one(Input).value == "60%", "what is typed replaces the example"
     await desk.press("escape")
     await ask_for_target(desk, "flops=70%")
     await desk.until(lambda: len(desk.state.pending.amounts) > 10, "the cuts")

@@ -256,7 +256,8 @@ class TargetController(Controller):
         """Ask for a target, then request the cuts that reach it."""
         from tui_pruner.engine.requests import Reach
 
-        self.dialogs.ask_text("Reach a target", f"{WHAT}\n{self.ground()}", EXAMPLE, self._take_target, EXAMPLE, fault=fault_of(targets_in))
+        text, fault = f"{WHAT}\n{self.ground()}", fault_of(targets_in)
+        self.dialogs.ask_text("Reach a target", text, EXAMPLE, self._take_target, EXAMPLE, fault=fault, suggested=True)
         self.engine.ask(Reach(round_to=self.state.pending.round_to), self.tell_reach, self.tell_no_reach)
 
     def tell_reach(self, reach: TargetReach) -> None:

@@ -83,6 +83,14 @@ def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
     return found
 
 
+def _present(job: QueuedJob) -> str:
+    """What a compression does now, the count first, since the rest may be cut: "3/6 flops-60: depth"."""
+    progress = job.progress
+    if progress is None:
+        return ""
+    return f"{progress.done}/{progress.total} {progress.doing}" if progress.total else progress.doing
+
+
 def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
     """The state and the result of each stage of a compression; no state for a skipped stage."""
     here = job.progress.stage if job.progress is not None and not job.over else ""
@@ -92,7 +100,7 @@ def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
         if came_to:
             found[stage] = (DONE, came_to)
         elif stage == here and came_to is not None and job.state == RUNNING:
-            found[stage] = (RUNNING, job.progress.doing if job.progress else "")
+            found[stage] = (RUNNING, _present(job))
         elif came_to is not None and line != OFF and job.over:
             found[stage] = (job.state, "")
         else:

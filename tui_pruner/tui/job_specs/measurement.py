@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import milliseconds, plural, score, tiny
 from tui_pruner.domain.results import share_words, short_metric
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
 
@@ -192,8 +193,8 @@ def _figure(first: BenchedModel, last: BenchedModel, cut: bool) -> str:
     where = f"{last.imgsz}x{last.imgsz} on {last.device}"
     if not cut:
         return f"{milliseconds(first.median_ms)}, {where}"
-    change = f"{last.ratio:.2f} ({last.ratio_low:.2f} to {last.ratio_high:.2f}): {last.verdict}"
-    return f"{milliseconds(last.median_ms)} of {milliseconds(first.median_ms)}, {change}, {where}"
+    times = f"{milliseconds(first.median_ms)}{GLYPHS.arrow}{milliseconds(last.median_ms)}"
+    return f"{times} {last.verdict}, {last.ratio:.2f} ({last.ratio_low:.2f} to {last.ratio_high:.2f}) of the time, {where}"
 
 
 def _details(result: BenchResult) -> list[tuple[str, str]]:

@@ -244,7 +244,7 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
     lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
     if job.error is not None:
         lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
-    lines += _section("Stages", [(stage, " ".join(told).strip()) for stage, told in course(job).items()], width)
+    lines += _section("Stages", [(stage, " ".join(dict.fromkeys(told)).strip()) for stage, told in course(job).items()], width)
     lines += _section("Result", job.outcome.details, width)
     if job.state == RUNNING and job.progress is not None:
         lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)
