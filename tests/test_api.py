@@ -80,6 +80,7 @@ WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
     (lambda session: session.preview([f"{LAYER}=30%"], round_to=0), "round_to is 0"),
     (lambda session: session.apply([f"{LAYER}=30%"], round_to=1.5), "round_to is 1.5"),  # type: ignore[arg-type]
     (lambda session: session.apply([f"{LAYER}=30%"], criterion=None), "are texts, not NoneType"),  # type: ignore[arg-type]
+    (lambda session: session.preview(["10=30%"]), "no layer '10' in this model; a block such as a Concat"),
     (lambda session: session.explain(3), "are texts, not int"),  # type: ignore[arg-type]
     (lambda session: session.explain(LAYER, 3), "are texts, not int"),  # type: ignore[arg-type]
     (lambda session: session.target("latency=50%"), "a latency is found by timing"),
@@ -107,6 +108,17 @@ def test_options_of_a_compression_are_checked_first(options: dict[str, Any], mes
     with pytest.raises(tp.RequestError, match=message):
         tp.compress(demo_checkpoint, data="digits.yaml", target="flops=50%", folder=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_refit_does_not_replace_the_original(demo_checkpoint: Path, tmp_path: Path):
+    own = tmp_path / "own.pt"
+    own.write_bytes(demo_checkpoint.read_bytes())
+    opened = tp.open(own, imgsz=64)
+    opened.apply([f"{LAYER}=25%"])
+    opened.reconstruct([torch.rand(1, 3, 64, 64)])
+    with pytest.raises(tp.OutputError, match=r"own\.pt is the model that is being pruned"):
+        opened.save(own, force=True)
+    assert own.read_bytes() == demo_checkpoint.read_bytes()
 
 
 def test_error_about_an_existing_file_names_the_argument_for_scripts(session: tp.Session, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -144,12 +145,13 @@ def test_redact_hides_the_names_of_files_and_classes(call: Call, pruned: Pruned,
     content = yaml.safe_load(demo_data.read_text())
     data.write_text(yaml.safe_dump({**content, "path": str(demo_data.parent / content.get("path", "."))}))
     options = ["--data", data, "--images", 2, "--validation-images", 2, "--redact"]
-    found = call("report", pruned.plan, "-o", tmp_path / "report.html", "--model", mine, *options)
+    found = call("report", pruned.plan, "-o", tmp_path / "report.html", "--model", mine, *options, "--json")
     assert found.status == 0, found.err
     page = Page((tmp_path / "report.html").read_text())
     source = (tmp_path / "report.html").read_text() + "".join(plan.decode() for plan in page.files("application/yaml"))
     for name in (str(tmp_path), "orchard", "fruit", "digits", "seven", "eight", "nine", "three"):
         assert not re.search(rf"(?<![a-zA-Z]){name}", source), name
+        assert not re.search(rf"(?<![a-zA-Z]){name}", json.dumps({**found.document, "output": ""})), name
     assert "model.pt" in page.text and "data.yaml" in page.text and "class-" in page.text and "image 1" in page.text
 
 

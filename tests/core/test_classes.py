@@ -24,6 +24,7 @@ from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.domain.cuts import Request, parse_request
 from tui_pruner.domain.errors import PlanError, RequestError
+from tui_pruner.engine.views import session_view
 from tui_pruner.frameworks.ultralytics import build_from_yaml, read_checkpoint
 from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 
@@ -154,6 +155,18 @@ def test_swapped_classes_are_not_proved(built: Callable[[str], Analysis]) -> Non
         for name in ("weight", "bias"):
             setattr(level[-1], name, nn.Parameter(getattr(level[-1], name).detach().flip(0)))
     assert not prove(analysis.checkpoint.model, pruned, analysis.coupling, removal).equal
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_shape_of_a_heads_output_is_told_after_the_cut(head: str, built: Callable[[str], Analysis]) -> None:
+    session = PruningSession(built(head))
+    session.apply([parse_request("classes=dog,bat")])
+    block = session.analysis.blocks[-1].path
+    told = session_view(session).blocks[-1].after
+    output: Any = cut(session.analysis.checkpoint.model, session.analysis.coupling, session.removal).eval()(torch.rand(1, 3, 64, 64))
+    while isinstance(output, (tuple, list)):
+        output = output[0]
+    assert tuple(told) == session.widths.block_shape(block) == tuple(output.shape[1:])
 
 
 def test_plan_with_classes_is_replayed(built: Callable[[str], Analysis]) -> None:

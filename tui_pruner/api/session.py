@@ -354,13 +354,14 @@ class Session:
             VerificationError: the file failed its checks; nothing is left of it.
         """
         from tui_pruner.core.model.checkpoint import next_stage
-        from tui_pruner.frameworks.ultralytics import read_checkpoint
+        from tui_pruner.frameworks.ultralytics import check_output, read_checkpoint
         from tui_pruner.frameworks.ultralytics.writing import cut_prove_write, write_model
 
         output = arguments.file_of(output, "the pruned model")
         with arguments.without_force(), tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
             if self._refit is None:
                 return Path(cut_prove_write(self._steps, output, force=force).file.output)
+            check_output(output, self.checkpoint.path, force)
             cut_file = cut_prove_write(self._steps, Path(folder) / "cut.pt").file.output
             source = read_checkpoint(cut_file)
             details = {"kept": self._refit.kept, "distance": dict(self._refit.distance), "original": self.checkpoint.sha256}

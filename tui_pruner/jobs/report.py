@@ -331,7 +331,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
 
 
 def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Facts:
-    """Prove every step, measure what was requested, and write the file; return its content."""
+    """Prove every step, measure what was requested, and write the file; return its content, with the names that it has."""
     from tui_pruner.report.facts import facts_of
     from tui_pruner.report.sections import written_as
 
@@ -339,7 +339,7 @@ def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: On
     material = completed(found, session, wanted, on_progress)
     shown = neutral(material, wanted) if wanted.redact else material
     write_report(wanted.output, written_as(wanted.output.suffix, shown))
-    return material.facts
+    return shown.facts
 
 
 def neutral(material: Material, wanted: ReportMaterial) -> Material:

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from tui_pruner.core.pruning.plan import Plan, dump_yaml, parse_plan
-from tui_pruner.engine.messages import StepView
+from tui_pruner.engine.messages import ModelInfo, StepView
+from tui_pruner.engine.search_messages import BenchResult
 from tui_pruner.report.document import Document
 from tui_pruner.report.facts import Facts, Material, PictureFacts
 
@@ -94,7 +95,8 @@ def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Ma
         metrics = metrics.model_copy(update={"data": names.file(metrics.data), **said})
     changed: dict[str, Any] = {
         "plan": names.file(facts.plan),
-        "model": facts.model.model_copy(update={"path": names.file(facts.model.path), "names": list(names.classes.values())}),
+        "model": model_under(facts.model, names),
+        "latency": latency_under(facts.latency, names),
         "metrics": metrics,
         "steps": [step_under(step, names) for step in facts.steps],
         "stages": [stage.model_copy(update={"details": [names.words(line) for line in stage.details]}) for stage in facts.stages],
@@ -104,6 +106,21 @@ def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Ma
         "commands": commands,
     }
     return dataclasses.replace(material, facts=facts.model_copy(update=changed), plan=plan_under(material.plan, names))
+
+
+def model_under(model: ModelInfo, names: NeutralNames) -> ModelInfo:
+    """A checkpoint without its name, its classes' names, and those of the files that it was made from."""
+    stages = [stage.model_copy(update={"source": f"source-{number}.pt"}) for number, stage in enumerate(model.stages, start=1)]
+    mask = model.mask and model.mask.model_copy(update={"words": names.words(model.mask.words), "plan": None})
+    return model.model_copy(update={"path": names.file(model.path), "names": list(names.classes.values()), "stages": stages, "mask": mask})
+
+
+def latency_under(latency: BenchResult | None, names: NeutralNames) -> BenchResult | None:
+    """The timed models, with neutral names."""
+    if latency is None:
+        return None
+    models = [model.model_copy(update={"model": names.file(model.model)}) for model in latency.models]
+    return latency.model_copy(update={"models": models, "notes": [names.words(note) for note in latency.notes]})
 
 
 def step_under(step: StepView, names: NeutralNames) -> StepView:

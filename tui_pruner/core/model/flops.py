@@ -92,11 +92,13 @@ def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence
 
 @contextmanager
 def recording_outputs(blocks: Sequence[tuple[str, nn.Module]], shapes: dict[str, tuple[int, ...]]) -> Any:
-    """Record the shape of what each block returns; of a tuple or list the first tensor's."""
+    """Record the shape of what each block returns; of a tuple or list, at any depth, the first tensor's."""
 
     def keep(path: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, (tuple, list)) and output else output
+            first = output
+            while isinstance(first, (tuple, list)) and first:
+                first = first[0]
             if isinstance(first, Tensor):
                 shapes[path] = tuple(first.shape[1:])
 

@@ -55,7 +55,7 @@ def head_of(model: nn.Module) -> tuple[str, Any, Head | None]:
 def shape_with_fewer(model: nn.Module, path: str, shape: tuple[int, ...], lost: int) -> tuple[int, ...]:
     """Return the shape of a block's first output, without the batch, after this many classes were cut: only a head's changes."""
     found, head, known = head_of(model)
-    if not lost or path != found or known is None or not known.counts_classes(head):
+    if not shape or not lost or path != found or known is None or not known.counts_classes(head):
         return shape
     return (shape[0] - lost, *shape[1:])
 

@@ -48,6 +48,8 @@ def match_layers(name: str, layers: Mapping[str, ModelLayer], sections: Mapping[
     if not matching:
         near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5)
         known = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(list(layers)[:3])} and others, see inspect"
+        if name.isdecimal():
+            known = "a block such as a Concat or an Upsample has none of its own, see inspect"
         raise RequestError(f"no layer {name!r} in this model; {known}")
     return Match(matching, exact=False)
 
