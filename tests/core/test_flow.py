@@ -182,7 +182,7 @@ def test_constant_of_fixed_size_locks_the_channels_that_it_is_added_to():
 def test_constant_added_to_the_outputs_of_a_layer_locks_them():
     adding = {
         "convolution": lambda m, a, b: F.conv2d(b, m.layer.weight, torch.ones(8, device=b.device))[..., :1, :1],
-        "addmm": lambda m, a, b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), m.full.weight.t())[..., None, None],
+        "new_zeros": lambda m, a, b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), m.full.weight.t())[..., None, None],
     }
     for name, middle in adding.items():
         _, coupling = couple(middle, layer=nn.Conv2d(8, 8, 1, bias=False), full=nn.Linear(8, 8, bias=False))
