@@ -91,7 +91,10 @@ class Inputs:
 
 def uncompiled() -> AbstractContextManager[Any]:
     """Have functions that a module compiles run as they are: the compiler would take the trace for a part of them."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo.eval_frame" in sys.modules else nullcontext()
+    used = getattr(
+        sys.modules.get("torch._dynamo.eval_frame"), "cached_backends", {}
+    )  # while it is off, every frame of Python takes longer
+    return torch.compiler.set_stance("force_eager") if any(used.values()) else nullcontext()
 
 
 class KnownNumbers(TorchFunctionMode):
