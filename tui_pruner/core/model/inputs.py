@@ -90,10 +90,11 @@ class Inputs:
 
 
 def uncompiled() -> AbstractContextManager[Any]:
-    """Have functions that a module compiles run as they are: the compiler would take the trace for a part of them."""
-    used = getattr(
-        sys.modules.get("torch._dynamo.eval_frame"), "cached_backends", {}
-    )  # while it is off, every frame of Python takes longer
+    """Have functions that a module compiles run as they are: the compiler would take the trace for a part of them.
+
+    Only where anything was compiled: while the compiler is off, every frame of Python takes longer.
+    """
+    used = getattr(sys.modules.get("torch._dynamo.eval_frame"), "cached_backends", {})
     return torch.compiler.set_stance("force_eager") if any(used.values()) else nullcontext()
 
 
