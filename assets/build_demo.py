@@ -27,7 +27,7 @@ from sklearn.datasets import load_digits
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 
-from tui_pruner.jobs.tools import UnhurriedEvaluations, without_time_limit
+from tui_pruner.jobs.tools import UntimedEvaluations, without_time_limit
 
 SIDE = 160
 VALIDATION_SCENES = 128
@@ -164,7 +164,7 @@ def write_data_yaml(root: Path) -> Path:
     return path
 
 
-class Trainer(UnhurriedEvaluations, DetectionTrainer):
+class Trainer(UntimedEvaluations, DetectionTrainer):
     """Ultralytics' trainer; a busy machine does not choose another epoch."""
 
 

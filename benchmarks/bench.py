@@ -24,7 +24,7 @@ from tui_pruner.jobs.data.dataset import TRAINING, DataSet, Split, held_apart, r
 from tui_pruner.jobs.data.linked_copy import TrainingData, nominal_batch, recipe_of, training_view
 from tui_pruner.jobs.pictures import StoredImages
 from tui_pruner.jobs.recover import recalibrated
-from tui_pruner.jobs.tools import UnhurriedEvaluations
+from tui_pruner.jobs.tools import UntimedEvaluations
 from tui_pruner.jobs.training.trainers import trainer_of
 from tui_pruner.jobs.validate import measure
 
@@ -37,7 +37,7 @@ Metrics = Mapping[str, float]
 Kept = Mapping[str, Mapping[int, Indices]]
 
 
-class Keeps(UnhurriedEvaluations):
+class Keeps(UntimedEvaluations):
     """What a stock trainer does otherwise: it trains a network at hand, and its last evaluation is made here."""
 
     network: nn.Module

@@ -15,7 +15,7 @@ from tui_pruner.core.pruning.proved_cut import proved_cut
 from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.pruning.surgery import by_tensor
 from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import evenly
+from tui_pruner.core.search.rivals import uniform_search
 from tui_pruner.core.search.targets import Target
 from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.jobs.calibrate import rank_by
@@ -67,7 +67,7 @@ def uniform(bench: Bench, shares: Sequence[float], searched: Collection[str] = (
     session = PruningSession(analysis)
     planner = Planner(analysis, session.removal)
     for share in shares:
-        step = planner.plan([Target("flops", share=share)], CRITERION, search=evenly).step
+        step = planner.plan([Target("flops", share=share)], CRITERION, search=uniform_search).step
         if step is not None:
             plan = session.plan.model_copy(update={"steps": [step]}).plain()
             yield made(analysis, share, f"{CRITERION}, one share of all layers", plan)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tui_pruner.storage import atomic, paths
-from tui_pruner.storage.atomic import remove_leftovers, removed_at_next_start, replace_file, seal
+from tui_pruner.storage.atomic import checksum_of_note, remove_leftovers, removed_at_next_start, replace_file
 
 DIES = """
 import os, sys
@@ -59,7 +59,7 @@ def test_folder_is_removed_with_its_content_and_a_link_without_its_target(tmp_pa
     pending.mkdir(parents=True)
     for number, name in enumerate(("folder", "link", "never made")):
         said = os.fsencode(tmp_path / name)
-        (pending / f"{number}{seal(said)}").write_bytes(said)
+        (pending / f"{number}{checksum_of_note(said)}").write_bytes(said)
     (pending / "empty").write_bytes(b"")
     assert remove_leftovers() == [tmp_path / "folder", tmp_path / "link"]
     assert not (tmp_path / "folder").exists() and not (tmp_path / "link").is_symlink() and (tmp_path / "kept").is_dir()
@@ -70,7 +70,7 @@ def test_damaged_note_removes_nothing_and_is_deleted_when_old(tmp_path: Path):
     (tmp_path / "models").mkdir()
     pending = paths.state_folder() / "pending"
     pending.mkdir(parents=True)
-    half = pending / f"0{seal(os.fsencode(tmp_path / 'models' / '.writing-1.pt'))}"
+    half = pending / f"0{checksum_of_note(os.fsencode(tmp_path / 'models' / '.writing-1.pt'))}"
     half.write_bytes(os.fsencode(tmp_path / "models"))
     assert remove_leftovers() == [] and half.exists()
     os.utime(half, (0, 0))

@@ -23,7 +23,7 @@ from tui_pruner.storage import sessions
 from tui_pruner.storage.journal import read
 from tui_pruner.storage.sessions import SavedSession, SessionFile, new_id
 from tui_pruner.storage.yaml import parse_yaml
-from tui_pruner.tui.terminal import last_words, write_report
+from tui_pruner.tui.terminal import final_message, write_report
 
 NAMES = [CAFE, "\udc80\udcff", "é\udce9", r"a\udce9", "a\\\udce9", "it's \udce9a", "plain"]
 
@@ -103,5 +103,5 @@ def test_crash_report_with_an_odd_name_is_written():
     report = write_report(OutputError(CAFE))
     assert report is not None and SHOWN in report.read_text(encoding="utf-8")
     report = write_report(FileNotFoundError(2, "no such file", CAFE))
-    assert report is not None and last_words(ValueError(CAFE), report).encode() and SHOWN in last_words(ValueError(CAFE), report)
+    assert report is not None and final_message(ValueError(CAFE), report).encode() and SHOWN in final_message(ValueError(CAFE), report)
     assert json.dumps(CAFE) == r'"caf\udce9.pt"'

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from tests.deadlines import HANGING
-from tui_pruner.cli.output import ProgressLine, progress_of, progress_shown, say, tell_progress
+from tui_pruner.cli.output import ProgressLine, progress_of, progress_shown, say, write_progress
 from tui_pruner.domain.errors import DataError
 from tui_pruner.engine.job_messages import JobProgress
 
@@ -98,6 +98,6 @@ def test_time_left_is_estimated_anew_in_each_phase():
 def test_json_progress_is_one_line_per_event(capfd: pytest.CaptureFixture[str]):
     with progress_shown(True):
         progress_of("scan")(JobProgress(done=1, total=2, doing="model.1"))
-        tell_progress(JobProgress(done=0, total=0, doing="epoch"), "box_loss 1.2")
+        write_progress(JobProgress(done=0, total=0, doing="epoch"), "box_loss 1.2")
         say("so")
     assert [line[:11] for line in capfd.readouterr().err.splitlines()] == ['{"event": "'] * 3

@@ -80,7 +80,7 @@ def test_finetune_stopped_by_ctrl_c_keeps_the_best_epoch_so_far(
             seen.append(progress)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(recover, "tell_training", interrupt_once)
+    monkeypatch.setattr(recover, "write_training_progress", interrupt_once)
     taught = ("--teacher", demo_checkpoint, "--lr0", 0.001)
     options = ("--data", few, "--epochs", 300, "--batch", 4, "--imgsz", 64, "--device", "cpu", *taught, "-o", file, "--json")
     answer = call("finetune", pruned.file, *options)

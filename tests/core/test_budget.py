@@ -139,20 +139,20 @@ def test_channels_removed_earlier_stay_removed_and_count_towards_the_target(nano
     assert 0.693 <= found.shares["params"] <= 0.7
 
 
-@pytest.mark.parametrize("thrift", [0.0, 1.0])
-def test_groups_without_cost_are_cut_first_down_to_their_floor(nano: Analysis, thrift: float):
+@pytest.mark.parametrize("savings_exponent", [0.0, 1.0])
+def test_groups_without_cost_are_cut_first_down_to_their_floor(nano: Analysis, savings_exponent: float):
     free = nano.coupling.output_groups("model.7.conv")[0]
     planner = Planner(nano)
 
     def costs(ladder):
         return np.arange(len(ladder.rungs)) * (0.0 if free.number in ladder.groups else 1.0)
 
-    found = planner.plan([parse_target("params=85%")], pricing=Pricing(costs, thrift))
+    found = planner.plan([parse_target("params=85%")], pricing=Pricing(costs, savings_exponent))
     assert found.step is not None
     assert [cut.amount for cut in found.step.cuts if cut.layer == "model.7"] == ["keep:64"]
     removed = sum(len(indices) for cut in found.step.cuts for dims in cut.removes.values() for indices in dims.values())
     assert removed >= 192
-    few = planner.plan([parse_target("params=97%")], pricing=Pricing(costs, thrift))
+    few = planner.plan([parse_target("params=97%")], pricing=Pricing(costs, savings_exponent))
     assert few.step is not None and [cut.layer for cut in few.step.cuts] == ["model.7"]
 
 

@@ -26,7 +26,7 @@ from tui_pruner.core.recovery.damage import (
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.measured_damage import SHARES, curves_of, trials_of
 from tui_pruner.core.search.planner import Budget, Planner
-from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Knapsack, Rival, Tried, ranked, rivals, ways
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Knapsack, Rival, Tried, planning_methods, ranked, rivals
 from tui_pruner.core.search.targets import Goal, parse_target, uniform
 
 
@@ -149,7 +149,7 @@ def test_knapsack_meets_the_target_with_no_more_damage_than_the_greedy_descent(d
     ladders, goals = planner.ladders.ladders, [Goal("flops", share)]
     curves = curves_of(ladders, found)
     start = planner.descend(goals, curves.pricing)
-    landing = Knapsack(planner.arithmetic, NOTHING, ladders, curves, goals, start).run()
+    descent_end = Knapsack(planner.arithmetic, NOTHING, ladders, curves, goals, start).run()
 
     def worst(widths) -> float:  # type: ignore[no-untyped-def]
         totals: dict[str, float] = {}
@@ -159,11 +159,11 @@ def test_knapsack_meets_the_target_with_no_more_damage_than_the_greedy_descent(d
                 totals[name] = totals.get(name, 0.0) + costs[rung]
         return max(totals.values())
 
-    assert landing.met and landing.widths.size.flops <= share * planner.original.flops
-    assert worst(landing.widths) <= 1.01 * worst(start.widths)
+    assert descent_end.met and descent_end.widths.size.flops <= share * planner.original.flops
+    assert worst(descent_end.widths) <= 1.01 * worst(start.widths)
     even = uniform(planner.arithmetic, NOTHING, ladders, goals)
     assert even.met and 0.97 * share <= even.widths.size.flops / planner.original.flops <= share
-    assert worst(landing.widths) < worst(even.widths)
+    assert worst(descent_end.widths) < worst(even.widths)
 
 
 def test_rival_with_the_best_worst_output_is_chosen_among_close_ones() -> None:
@@ -182,7 +182,7 @@ def test_rival_with_the_best_worst_output_is_chosen_among_close_ones() -> None:
 
 def test_rivals_are_different_plans_for_one_target_including_the_uniform_one(damage: tuple[Planner, Damage]) -> None:
     planner, found = damage
-    searches = ways(planner, "l2", curves_of(planner.ladders.ladders, found), None)
+    searches = planning_methods(planner, "l2", curves_of(planner.ladders.ladders, found), None)
     assert list(searches) == ["uniform", "importance", "damage", "knapsack"]
     plans, _ = rivals(planner, [parse_target("flops=70%"), parse_target("params=80%")], "l2", searches)
     assert {UNIFORM, KNAPSACK} <= {plan.name for plan in plans} | {KNAPSACK}

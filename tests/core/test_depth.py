@@ -28,7 +28,7 @@ from tui_pruner.core.recovery.reconstruction import RefitSettings, reconstruct
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.measured_damage import curves_of, drop_trials, droppable, drops_of, trials_of, with_drops
 from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import DEPTH, evenly, rivals
+from tui_pruner.core.search.rivals import DEPTH, rivals, uniform_search
 from tui_pruner.core.search.targets import parse_target
 from tui_pruner.core.tracing.inner_blocks import silenced_by
 from tui_pruner.domain.cuts import parse_request
@@ -308,7 +308,7 @@ def test_target_is_met_by_dropping_blocks_if_they_cost_least(deep, of_a_block, m
     session = PruningSession(deep)
     session.load(session.plan.model_copy(update={"steps": [found.step]}).plain())
     assert session.widths.size == found.size and session.removal.dropped == set(named)
-    plans, _ = rivals(planner, [parse_target("flops=75%")], "l2", {"uniform": evenly}, {DEPTH: found})
+    plans, _ = rivals(planner, [parse_target("flops=75%")], "l2", {"uniform": uniform_search}, {DEPTH: found})
     assert [plan.name for plan in plans] == ["uniform", "depth"] and plans[1].removal.dropped == set(named)
 
 

@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import yaml_model_load
 from tests.core.conftest import ask, proof_of
 from tests.thoroughness import THOROUGH, some
 from tui_pruner.core.model.analysis import Analysis, analyse
-from tui_pruner.core.pruning.coverage import Coverage, random_removal, undisturbed
+from tui_pruner.core.pruning.coverage import Coverage, garbage_collection_paused, random_removal
 from tui_pruner.core.pruning.preview import Arithmetic
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.frameworks.ultralytics import build_from_yaml
@@ -71,7 +71,7 @@ def test_every_group_alone_and_random_plans_are_proved(family, tmp_path):
     coverage = Coverage(analysis)
     produced = [group for group in analysis.coupling.groups if group.producers]
     free = [group for group in produced if group.prunable]
-    with undisturbed():
+    with garbage_collection_paused():
         tried = {group.producers[0].axis.module: coverage.alone(group) for group in some(free, GROUPS)}
         plans = list(coverage.plans(PLANS))
     assert {module: found.detail for module, found in tried.items() if found.outcome != "equal"} == {}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.core.conftest import ask, removed
-from tui_pruner.core.pruning.removal import NOTHING, Demand, Wishes, ask_alone, obey_links, spread, unit_of
+from tui_pruner.core.pruning.removal import NOTHING, Demand, DemandSet, apply_links, demand_share, spread, unit_of
 from tui_pruner.core.tracing.coupling import links_by_group
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Lock, Member
 from tui_pruner.core.tracing.labels import Axis
@@ -149,13 +149,13 @@ def linked(widths: list[int], *parts: tuple[tuple[int, ...], ...], locked: tuple
     return CouplingMap(groups, links, {}, {}, {}, (), {}, 0, 0.0)
 
 
-def demanded(coupling: CouplingMap, counts: dict[int, int], amount: str = "25%") -> tuple[dict[int, int], Wishes]:
+def demanded(coupling: CouplingMap, counts: dict[int, int], amount: str = "25%") -> tuple[dict[int, int], DemandSet]:
     """What each group loses once the links are obeyed, where these are asked to lose this many."""
-    wishes = Wishes()
+    demand_set = DemandSet()
     for number, count in counts.items():
-        wishes.add(coupling.groups[number], Demand(count, f"layer{number}", Request(f"layer{number}", amount)))
-    obey_links(coupling, NOTHING, wishes)
-    return {number: demands[0].count for number, demands in wishes.demands.items()}, wishes
+        demand_set.add(coupling.groups[number], Demand(count, f"layer{number}", Request(f"layer{number}", amount)))
+    apply_links(coupling, NOTHING, demand_set)
+    return {number: demands[0].count for number, demands in demand_set.demands.items()}, demand_set
 
 
 HALVES = ((1,), (2,))
@@ -184,10 +184,10 @@ def test_whole_head_demands_nothing_of_others_and_partial_heads_agree():
 
 
 def test_shares_that_round_differently_are_raised_to_agree_with_a_note():
-    found, wishes = demanded(linked([10, 5, 5, 5], ((0,), (1, 2, 3)), locked=(3,)), {0: 3, 1: 1, 2: 1})
+    found, demand_set = demanded(linked([10, 5, 5, 5], ((0,), (1, 2, 3)), locked=(3,)), {0: 3, 1: 1, 2: 1})
     assert found == {0: 3, 1: 2, 2: 1}
-    assert not wishes.contradictions
-    assert wishes.notes == ["layer1: removes 2 instead of 1 channels, as many as what is linked to it"]
+    assert not demand_set.contradictions
+    assert demand_set.notes == ["layer1: removes 2 instead of 1 channels, as many as what is linked to it"]
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_width_is_cut_in_multiples_of_its_linked_equal_parts(links, unit):
 )
 def test_single_group_loses_its_share_in_whole_units_but_never_all_channels(width, ratio, alone, with_halves):
     for links, count in ([], alone), ([((0,), (1, 2)), HALVES], with_halves):
-        coupling, wishes = linked([width, 12, 12], *links), Wishes()
-        ask_alone(coupling, coupling.groups[0], ratio, wishes)
-        found = {number: demands[0].count for number, demands in wishes.demands.items()}
+        coupling, demand_set = linked([width, 12, 12], *links), DemandSet()
+        demand_share(coupling, coupling.groups[0], ratio, demand_set)
+        found = {number: demands[0].count for number, demands in demand_set.demands.items()}
         half = {1: count // 2, 2: count // 2} if links else {}
         assert found == ({0: count, **half} if count else {})

@@ -22,7 +22,7 @@ from tui_pruner.core.recovery.response import Elimination, projections, response
 from tui_pruner.core.search.elimination import Eliminations
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import evenly
+from tui_pruner.core.search.rivals import uniform_search
 from tui_pruner.core.search.targets import parse_target
 
 
@@ -109,7 +109,7 @@ def test_planned_cut_meets_targets_and_rules_and_is_closer_than_a_uniform_one(tr
     removal.check(coupling)
     assert all(removal.left(coupling.groups[number]) % 4 == 0 for number in removal.places)
     assert Eliminations(Planner(trained, rules=Rules(floor=0.95)), found).plan([parse_target("flops=50%")], "l2") is None
-    even = planner.plan(targets, "l2", search=evenly).step
+    even = planner.plan(targets, "l2", search=uniform_search).step
     assert even is not None
     judge, owners = OriginalPredictions(model, scenes[1:]), owners_of_tensors(model)
     ours, theirs = (

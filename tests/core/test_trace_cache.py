@@ -209,7 +209,7 @@ def test_trace_restores_the_state_of_the_garbage_collector(nano: Analysis, monke
         assert not gc.isenabled()
         raise TraceError("stop")
 
-    monkeypatch.setattr("tui_pruner.core.tracing.size_check.couple_and_try", failing)
+    monkeypatch.setattr("tui_pruner.core.tracing.size_check.couple_with_size_check", failing)
     was = gc.isenabled()
     (gc.enable if collecting else gc.disable)()
     try:

@@ -18,10 +18,10 @@ from tui_pruner.core.model.copies import without_weights
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.coupling import couple
-from tui_pruner.core.tracing.coupling_map import CouplingMap, held_by_links
+from tui_pruner.core.tracing.coupling_map import CouplingMap, locked_by_links
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, LinkedLabels
 from tui_pruner.core.tracing.size_check import smallest_removal
-from tui_pruner.core.tracing.tracer import TooLate, trace
+from tui_pruner.core.tracing.tracer import TraceTimeout, trace
 from tui_pruner.domain.errors import TraceError
 from tui_pruner.frameworks.ultralytics import build_from_yaml
 
@@ -58,7 +58,7 @@ def test_failure_without_a_message_is_reported_by_its_class():
 
 def test_forward_that_exceeds_the_time_limit_is_refused_with_its_location():
     def late(net: nn.Module, x: Tensor) -> Tensor:
-        raise TooLate
+        raise TraceTimeout
 
     with pytest.raises(TraceError, match="the forward of Odd had not ended after 120 seconds, in Odd"):
         trace_model(Odd(late).eval())
@@ -315,7 +315,7 @@ def test_linked_channels_are_distinguished_from_those_read_by_another_layer():
 
 def test_lock_spreads_along_links_until_every_part_can_lose_channels():
     coupling = linked([8] * 5, ((1,), (2,)), ((0,), (1,)), ((0, 3), (4,)), locked=(0,))
-    held = held_by_links(list(coupling.groups), coupling.links)
+    held = locked_by_links(list(coupling.groups), coupling.links)
     assert [group.prunable for group in held] == [False, False, False, True, True]
     assert held[2].reason == "must stay as wide as another part, which is locked (split in net)"
 

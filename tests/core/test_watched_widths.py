@@ -21,7 +21,7 @@ from tui_pruner.core.model.copies import sharing_weights, without_weights
 from tui_pruner.core.model.inputs import Inputs
 from tui_pruner.core.tracing.coupling import couple
 from tui_pruner.core.tracing.coupling_map import CouplingMap
-from tui_pruner.core.tracing.size_check import couple_and_try, nothing_to_try
+from tui_pruner.core.tracing.size_check import couple_with_size_check, nothing_to_try
 from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.core.tracing.widths import ReadWidth, WidthKept
 from tui_pruner.domain.errors import TraceError
@@ -168,7 +168,7 @@ def content(coupling: CouplingMap) -> Any:
 
 
 def with_trials(skeleton: nn.Module) -> CouplingMap:
-    return couple_and_try(recorded(skeleton, watched=False), skeleton, Inputs((torch.rand(1, 3, 8, 8),)))
+    return couple_with_size_check(recorded(skeleton, watched=False), skeleton, Inputs((torch.rand(1, 3, 8, 8),)))
 
 
 @pytest.mark.parametrize("name", SKIPPED)
@@ -192,7 +192,7 @@ def test_a_public_network_that_is_not_tried_has_the_map_that_trials_leave(name):
     given = Inputs((torch.rand(1, 3, 64, 64),))
     record = trace(sharing_weights(skeleton), given, watched=True)
     assert nothing_to_try(record, coupling := couple(record))
-    assert content(coupling) == content(couple_and_try(trace(sharing_weights(skeleton), given), skeleton, given))
+    assert content(coupling) == content(couple_with_size_check(trace(sharing_weights(skeleton), given), skeleton, given))
 
 
 @pytest.mark.parametrize("name", TRIED)

@@ -9,7 +9,7 @@ from tui_pruner.core.model.analysis import analyse, trace_model
 from tui_pruner.core.model.flops import parameter_count
 from tui_pruner.core.model.layers import sequence
 from tui_pruner.core.pruning.coverage import coupling_report
-from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal, Wishes, obey_links
+from tui_pruner.core.pruning.removal import NOTHING, Demand, DemandSet, Removal, apply_links
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.labels import Axis
@@ -44,10 +44,10 @@ def test_every_group_cut_alone_by_a_quarter_is_proved(nano):
     for group in nano.coupling.groups:
         if not group.prunable:
             continue
-        wishes = Wishes()
-        wishes.add(group, Demand(round(group.channels / 4), "", Request("", "25%")))
-        obey_links(nano.coupling, NOTHING, wishes)
-        chosen = {n: choose(nano, nano.coupling.groups[n], demands[0], NOTHING) for n, demands in wishes.demands.items()}
+        demand_set = DemandSet()
+        demand_set.add(group, Demand(round(group.channels / 4), "", Request("", "25%")))
+        apply_links(nano.coupling, NOTHING, demand_set)
+        chosen = {n: choose(nano, nano.coupling.groups[n], demands[0], NOTHING) for n, demands in demand_set.demands.items()}
         proof = proof_of(nano, Removal(chosen))
         assert proof.equal, (group.producers[0].axis, proof)
         proved += 1

@@ -22,7 +22,7 @@ from tests.thoroughness import some
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.coverage import removal_of_one
 from tui_pruner.core.pruning.proof import prove
-from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
+from tui_pruner.core.pruning.removal import NOTHING, DemandSet, Removal, demand_share
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.pruning.twin import Original
@@ -67,14 +67,14 @@ def widths(groups: Sequence[ChannelGroup]) -> dict[str, object]:
 
 def all_at_once(analysis: Analysis) -> Removal:
     """A quarter of every group that can lose it beside those before."""
-    coupling, wishes = analysis.coupling, Wishes()
+    coupling, demand_set = analysis.coupling, DemandSet()
     for group in coupling.groups:
-        if group.prunable and group.number not in wishes.demands:
-            wider = Wishes(demands=copy(wishes.demands))
-            ask_alone(coupling, group, QUARTER, wider)
-            wishes = wishes if wider.contradictions else wider
+        if group.prunable and group.number not in demand_set.demands:
+            wider = DemandSet(demands=copy(demand_set.demands))
+            demand_share(coupling, group, QUARTER, wider)
+            demand_set = demand_set if wider.contradictions else wider
     groups = coupling.groups
-    return Removal({n: choose(analysis, groups[n], demands[0], NOTHING) for n, demands in wishes.demands.items() if demands[0].count})
+    return Removal({n: choose(analysis, groups[n], demands[0], NOTHING) for n, demands in demand_set.demands.items() if demands[0].count})
 
 
 class TwoProofs:

@@ -250,10 +250,10 @@ def test_garbage_collector_skips_the_imported_modules_of_the_engine():
     gc.disable()
     before = gc.get_freeze_count()
     try:
-        server.collect_from_now_on()
+        server.freeze_present_objects()
         assert gc.isenabled() and gc.get_freeze_count() > before
         frozen = gc.get_freeze_count()
-        server.collect_from_now_on()
+        server.freeze_present_objects()
         assert gc.get_freeze_count() <= frozen
     finally:
         gc.enable()

@@ -15,7 +15,7 @@ from torch import nn
 
 import tui_pruner as tp
 from tests.generality.modules import Between, image
-from tui_pruner.domain.errors import ProgramEnd, going_on
+from tui_pruner.domain.errors import ProgramEnd, user_code
 
 
 def small(**options: Any) -> nn.Sequential:
@@ -178,16 +178,16 @@ def test_forward_that_exits_below_some_width_locks_that_width():
 
 
 def test_ctrl_c_in_user_code_is_raised_as_keyboard_interrupt():
-    with pytest.raises(KeyboardInterrupt), going_on("the forward"):
+    with pytest.raises(KeyboardInterrupt), user_code("the forward"):
         signal.raise_signal(signal.SIGINT)
-    with pytest.raises(ProgramEnd), going_on("the forward"):
+    with pytest.raises(ProgramEnd), user_code("the forward"):
         ending(KeyboardInterrupt())(small(), VECTOR)
 
 
 def test_second_ctrl_c_in_asyncio_is_raised_as_keyboard_interrupt():
     async def computing() -> None:
         signal.raise_signal(signal.SIGINT)  # asyncio's handler only cancels the task at the first one
-        with going_on("the forward"):
+        with user_code("the forward"):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

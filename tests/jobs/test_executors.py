@@ -24,7 +24,7 @@ from tui_pruner.jobs.scan import ray_cluster, workers
 from tui_pruner.jobs.scan import scan as job
 from tui_pruner.jobs.scan import workers as tasks
 from tui_pruner.jobs.scan.executors import ScanContext, TrialResults
-from tui_pruner.jobs.scan.workers import done, own, working
+from tui_pruner.jobs.scan.workers import done, worker_folder, working
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_results_do_not_depend_on_the_order_or_repetition_of_tasks(
         cut = [tasks.Task.model_validate_json(task.model_dump_json()) for task in tasks.tasks_of(context, trials, 1)]
         with working(order) as found:
             for task in [*reversed(cut), cut[1]]:
-                yield workers.landed(done(found, task, "elsewhere"))
+                yield workers.as_trial_results(done(found, task, "elsewhere"))
 
     set_new_cache_folder(tmp_path, monkeypatch)
     monkeypatch.setattr(job, "executor_for", lambda wanted: backwards)
@@ -205,10 +205,12 @@ def test_two_workers_claim_different_cores_and_a_surplus_one_uses_all(tmp_path: 
 
 def test_folder_of_a_dead_worker_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    killed = "import os; from tui_pruner.jobs.scan.workers import own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
+    killed = (
+        "import os; from tui_pruner.jobs.scan.workers import worker_folder as own; (own().folder / 'view').mkdir(); os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
     (left,) = tmp_path.iterdir()
     assert (left / "view").is_dir()
-    own.cache_clear()
-    mine = own().folder
-    assert list(tmp_path.iterdir()) == [mine] and own().folder == mine
+    worker_folder.cache_clear()
+    mine = worker_folder().folder
+    assert list(tmp_path.iterdir()) == [mine] and worker_folder().folder == mine

@@ -18,7 +18,7 @@ from tests.jobs.conftest import draw_splits, save_yaml
 from tests.jobs.narrow import SIDE, narrow, save, save_whole, shapes, short
 from tests.saved.data_sets import write_data_set
 from tui_pruner.core.model.checkpoint import Checkpoint
-from tui_pruner.core.recovery.reconstruction import press, scales_of, small_share
+from tui_pruner.core.recovery.reconstruction import add_sparsity_penalty, scales_of, small_share
 from tui_pruner.domain.errors import CheckpointError, DataError, JobError, RequestError
 from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.frameworks.ultralytics import read_checkpoint
@@ -321,7 +321,7 @@ def test_sparsity_penalty_shrinks_batchnorm_scales(pruned, parameters, tmp_path)
     model[1].weight.data = torch.tensor([1.0, 0.05, -0.2, 0.0])
     assert small_share(model) == 0.5
     model[1].weight.grad = torch.zeros(4)
-    press(model, 0.5, scale=2.0)
+    add_sparsity_penalty(model, 0.5, scale=2.0)
     assert model[1].weight.grad.tolist() == [1.0, 1.0, -1.0, 0.0]
 
 

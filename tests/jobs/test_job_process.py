@@ -176,7 +176,7 @@ def test_job_does_not_change_the_priority_of_a_shells_session(monkeypatch, tmp_p
         monkeypatch.setattr(os, "getsid", lambda process, leader=leader: leader)
         monkeypatch.setattr(os, "nice", lambda steps: steps)
         monkeypatch.setattr(os, "sched_setscheduler", lambda *how: None, raising=False)
-        jobs.give_way(to_keys=True)
+        jobs.lower_priority(to_keys=True)
         assert file.exists() is written
     assert file.read_text() == "5"
 

@@ -145,11 +145,11 @@ def uniform_plan(analysis, wanted: PlanningParameters) -> dict:
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.core.search.ladders import Rules
     from tui_pruner.core.search.planner import Planner
-    from tui_pruner.core.search.rivals import evenly
+    from tui_pruner.core.search.rivals import uniform_search
     from tui_pruner.core.search.targets import parse_target
     from tui_pruner.jobs.calibrate import rank_by
 
     rank_by(analysis, "obs", wanted, wanted.images, ignore)
-    step = Planner(analysis, rules=Rules(round_to=wanted.round_to)).plan([parse_target("flops=60%")], "obs", search=evenly).step
+    step = Planner(analysis, rules=Rules(round_to=wanted.round_to)).plan([parse_target("flops=60%")], "obs", search=uniform_search).step
     assert step is not None
     return PruningSession(analysis).plan.model_copy(update={"steps": [step]}).plain()

@@ -17,7 +17,7 @@ def test_running_metrics_after_the_last_image_equal_the_final_ones(demo_checkpoi
     from tui_pruner.frameworks.ultralytics import open_model
 
     monkeypatch.setattr(validate, "SHARE", float("inf"))
-    monkeypatch.setattr(validate, "TOLD_EVERY", float("inf"))
+    monkeypatch.setattr(validate, "REPORT_SECONDS", float("inf"))
     parameters, told = digits(demo_checkpoint, demo_data, images=40), []
     result = job.validate(open_model(str(demo_checkpoint)).model, parameters, told.append)
     counted = [progress for progress in told if progress.doing == "validating"]
@@ -48,7 +48,7 @@ def test_slow_metrics_are_computed_rarely_and_repeated_in_between(monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(validate.copy, "copy", lambda thing: thing)
     slow = Slow(clock)
-    running = validate.SoFar(slow)
+    running = validate.RunningMetrics(slow)
     seen = []
     for _ in range(100):
         clock[0] += 1

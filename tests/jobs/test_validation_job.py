@@ -114,7 +114,7 @@ def test_validation_leaves_the_model_unchanged(random_model, parameters):
 
 
 def test_progress_counts_images_up_to_the_size_of_the_subset(random_model, parameters, monkeypatch):
-    monkeypatch.setattr(job, "TOLD_EVERY", float("inf"))
+    monkeypatch.setattr(job, "REPORT_SECONDS", float("inf"))
     seen = []
     result = job.validate(random_model, parameters.model_copy(update={"images": 18}), seen.append)
     assert result.images == 18
@@ -123,7 +123,7 @@ def test_progress_counts_images_up_to_the_size_of_the_subset(random_model, param
 
 
 def test_progress_is_reported_within_a_batch(random_model, parameters, monkeypatch):
-    monkeypatch.setattr(job, "TOLD_EVERY", 0.0)
+    monkeypatch.setattr(job, "REPORT_SECONDS", 0.0)
     seen = []
     job.validate(random_model, parameters, seen.append)
     done = [progress.done for progress in seen if progress.doing == "validating"]

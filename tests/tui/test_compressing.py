@@ -13,11 +13,11 @@ from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult, CompressStage
 from tui_pruner.storage.recipe import read_recipe, recipe_from_lines, write_recipe
-from tui_pruner.tui.job_specs.compression import course, edit, figure, settings_of, stage_words, understood, usual_lines
+from tui_pruner.tui.job_specs.compression import default_lines, edit, figure, parsed_recipe, settings_of, stage_states, stage_words
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobSpec, QueuedJob
 from tui_pruner.tui.screens.forms import RecipeForm
 
-LINES = usual_lines("obs", 1)
+LINES = default_lines("obs", 1)
 
 
 def fill(desk: Desk, field: str, text: str) -> None:
@@ -103,12 +103,12 @@ def test_started_stage_cannot_be_edited(tmp_path: Path):
 
 def test_states_of_stages_follow_the_job(tmp_path: Path):
     job = waiting_compression(tmp_path)
-    assert course(job)["scan"] == ("", "left out") and course(job)["refit"] == (WAITING, "64")
+    assert stage_states(job)["scan"] == ("", "left out") and stage_states(job)["refit"] == (WAITING, "64")
     job.state = RUNNING
     job.follow(JobProgress(done=1, total=2, doing="refit flops-60", stage="refit"), 1.0)
-    assert course(job)["refit"] == (RUNNING, "1/2 refit flops-60")
+    assert stage_states(job)["refit"] == (RUNNING, "1/2 refit flops-60")
     job.follow(JobProgress(done=0, total=0, stage="refit", figure="mAP .88"), 2.0)
-    assert course(job)["refit"] == (DONE, "mAP .88")
+    assert stage_states(job)["refit"] == (DONE, "mAP .88")
 
 
 @pytest.mark.parametrize(
@@ -124,16 +124,16 @@ def test_states_of_stages_follow_the_job(tmp_path: Path):
 )
 def test_unreadable_line_of_the_recipe_is_reported(stage: str, text: str, message: str):
     with pytest.raises(RequestError, match=message):
-        understood({**LINES, stage: text}, 0)
+        parsed_recipe({**LINES, stage: text}, 0)
 
 
 def test_steps_are_the_plan_if_there_is_no_target():
-    assert understood({**LINES, "target": "off"}, 1)["target"] == "off"
+    assert parsed_recipe({**LINES, "target": "off"}, 1)["target"] == "off"
 
 
 def test_all_settings_of_a_stage_are_listed():
     assert settings_of("fine-tune") == "fine-tune: epochs=10 lr0= teacher=yes patience=0; off leaves it out"
-    assert usual_lines("l2", 8)["target"] == "flops=60% criterion=l2 round-to=8"
+    assert default_lines("l2", 8)["target"] == "flops=60% criterion=l2 round-to=8"
 
 
 def test_result_of_a_compression_has_a_line_and_one_for_each_stage():

@@ -27,7 +27,7 @@ from tui_pruner.tui.screens.detections import (
     with_boxes,
 )
 from tui_pruner.tui.screens.stages import Stages
-from tui_pruner.tui.terminal import without_orders
+from tui_pruner.tui.terminal import without_control_sequences
 
 LOST = Box(sides=(0.25, 0.25, 0.75, 0.75), label="seven", score=0.9)
 
@@ -147,7 +147,10 @@ def test_picture_of_the_terminals_graphics_keeps_its_aspect_ratio(monkeypatch: p
 
 
 def test_control_character_filter_keeps_the_placeholders_of_kitty():
-    assert without_orders("\U0010eeee\u0305 a") == "\U0010eeee\u0305 a" and without_orders("\x1b[2J\U0010eeee") == "[2J\U0010eeee"
+    assert (
+        without_control_sequences("\U0010eeee\u0305 a") == "\U0010eeee\u0305 a"
+        and without_control_sequences("\x1b[2J\U0010eeee") == "[2J\U0010eeee"
+    )
 
 
 async def apply_a_costly_cut(desk: Desk) -> None:

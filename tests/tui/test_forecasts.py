@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tui_pruner.domain.forecast import NOISE, drop_at, forecast, learnt, summed
+from tui_pruner.domain.forecast import NOISE, correction_factor, drop_at, forecast, summed
 from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.tui.job_specs.search import Scanned, kept_scan
 from tui_pruner.tui.job_specs.search import scan_of as restored
@@ -35,7 +35,7 @@ def test_forecast_is_corrected_by_earlier_measured_drops():
     plain = forecast(0.9, 0.1, [])
     assert (plain.expected, plain.spread) == pytest.approx((0.8, 0.05))
     taught = forecast(0.9, 0.1, [(0.1, 0.2), (0.2, 0.4)])
-    assert learnt([(0.1, 0.2), (0.2, 0.4)])[0] == pytest.approx(0.62 / 0.32)
+    assert correction_factor([(0.1, 0.2), (0.2, 0.4)])[0] == pytest.approx(0.62 / 0.32)
     assert taught.expected == pytest.approx(0.9 - 0.1 * 0.62 / 0.32) and taught.spread / (0.9 - taught.expected) < 0.5
     assert forecast(0.9, 0.0, []).spread == NOISE and forecast(0.01, 0.015, []).expected == 0.0
 
@@ -44,7 +44,7 @@ def test_no_forecast_is_made_if_its_error_exceeds_a_quarter_of_the_metric():
     assert forecast(0.9, 0.44, []).spread == pytest.approx(0.22) and forecast(0.9, 0.46, []) is None
     assert forecast(0.9, 0.1, [], guess=0.2) is not None and forecast(0.9, 0.1, [], guess=0.3) is None
     assert forecast(0.9, 0.46, [(0.1, 0.1)] * 3) is not None, "sums that came true may be larger"
-    assert learnt([(0.0, 9.0)])[0] == 5.0
+    assert correction_factor([(0.0, 9.0)])[0] == 5.0
 
 
 def scan_of(data: str) -> Scanned:

@@ -69,9 +69,9 @@ class TwoFields(KeysInOrder):
         yield Slow(id="slow")
         yield Input(id="next")
 
-    def _give_up_on(self, key: events.Key, left: float) -> None:
+    def _start_key_timeout(self, key: events.Key, left: float) -> None:
         self.looks += 1
-        super()._give_up_on(key, left)
+        super()._start_key_timeout(key, left)
 
 
 @pytest.mark.parametrize(("processes", "typed"), [(1e9, ["x", "y"]), (1, ["xy", ""])])

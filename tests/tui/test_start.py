@@ -14,7 +14,7 @@ from tui_pruner.engine.processes import start_python
 from tui_pruner.storage import paths
 from tui_pruner.tui import opening
 from tui_pruner.tui.app import PrunerApp
-from tui_pruner.tui.opening import Opening, checkpoints_near, recent_checkpoints, remember
+from tui_pruner.tui.opening import Opening, checkpoints_below, recent_checkpoints, remember
 from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
@@ -82,7 +82,7 @@ def test_checkpoints_of_the_folder_are_listed_newest_first(tmp_path):
         path.touch()
         os.utime(path, (1000 - age, 1000 - age))
     (tmp_path / "a.txt").touch()
-    assert [str(path) for path in checkpoints_near(tmp_path)] == ["runs/detect/train/weights/best.pt", "a.pt"]
+    assert [str(path) for path in checkpoints_below(tmp_path)] == ["runs/detect/train/weights/best.pt", "a.pt"]
 
 
 def test_twenty_recent_checkpoints_are_kept_and_a_damaged_list_is_empty(tmp_path, monkeypatch):

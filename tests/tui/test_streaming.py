@@ -12,7 +12,7 @@ import pytest
 from tests.tui.helpers import Desk
 from tests.tui.scripted_jobs import PRELUDE
 from tests.tui.test_targets import result, trial
-from tui_pruner.domain.forecast import guessed
+from tui_pruner.domain.forecast import summed_with_estimates
 from tui_pruner.engine.processes import start_python
 from tui_pruner.engine.search_messages import ScanFound
 from tui_pruner.tui.drawing import GLYPHS
@@ -112,11 +112,11 @@ async def test_unscanned_layers_are_estimated_from_the_others_with_an_uncertaint
     trials = [trial(number, [name], 0.3, drops[0.3]) for number, (name, drops) in enumerate(layers.items())]
     found = scanned(result(trials).model_copy(update={"wanted": 9}), "l2", "x")
     assert found.typical(0.3) == pytest.approx((0.2, (0.02 / 3) ** 0.5)) and found.typical(0.5) is None
-    sure = guessed({"a": (0.0, 0.3)}, found.layers, found.coupled, found.typical)
+    sure = summed_with_estimates({"a": (0.0, 0.3)}, found.layers, found.coupled, found.typical)
     assert sure == pytest.approx((0.1, 0.0))
-    unsure = guessed({"a": (0.0, 0.3), "z": (0.0, 0.3), "y": (0.0, 0.3)}, found.layers, {"z": 7, "y": 7}, found.typical)
+    unsure = summed_with_estimates({"a": (0.0, 0.3), "z": (0.0, 0.3), "y": (0.0, 0.3)}, found.layers, {"z": 7, "y": 7}, found.typical)
     assert unsure == pytest.approx((0.3, (0.02 / 3) ** 0.5)), "z and y lose the same channels"
-    assert guessed({"z": (0.0, 0.5)}, found.layers, {}, found.typical) is None
+    assert summed_with_estimates({"z": (0.0, 0.5)}, found.layers, {}, found.typical) is None
 
 
 async def test_drop_column_names_its_ratio_at_every_width():

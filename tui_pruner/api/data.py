@@ -203,7 +203,7 @@ def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str]
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         unknown = first["type"] == "extra_forbidden"
-        raise RequestError(f"there is no option {name} of compress" if unknown else f"compress: {name}: {first['msg'].lower()}") from None
+        raise RequestError(f"compress has no option {name}" if unknown else f"compress: {name}: {first['msg'].lower()}") from None
     recipe_of(parameters.model_dump())
     with without_force():
         return run_compression(parameters, lambda progress: None)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tui_pruner.api.data import IMAGES, aims_of, demand_sizes, file_of, run_on_batches
 from tui_pruner.api.session import Session
-from tui_pruner.domain.errors import OutputError, PlanError, RequestError, going_on
+from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,10 +62,10 @@ def open_module(
     for name, function in (("evaluate", evaluate), ("loss", loss)):
         if function is not None and not callable(function):
             raise RequestError(f"{name} is a {type(function).__name__}: give a function of a model")
-    return ModuleSession(Steps(looked_at(module, example_inputs, kwargs, adapters, forward, approximate)), evaluate, loss)
+    return ModuleSession(Steps(analysis_of(module, example_inputs, kwargs, adapters, forward, approximate)), evaluate, loss)
 
 
-def looked_at(
+def analysis_of(
     module: nn.Module,
     example_inputs: Any,
     kwargs: Mapping[str, Any] | None,
@@ -119,7 +119,7 @@ class ModuleSession(Session):
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
         model = self.model()
-        with going_on("evaluate"):
+        with user_code("evaluate"):
             return float(self._evaluate(model))
 
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
@@ -206,7 +206,7 @@ class ModuleSession(Session):
         return with_kept(self._steps.plan, self.kept(), self._widths()).plain()
 
     def _widths(self) -> dict[str, int]:
-        from tui_pruner.core.tracing.named_widths import widths_left
+        from tui_pruner.core.tracing.width_search import widths_left
 
         return widths_left(self._steps.analysis.coupling, self._steps.removal)
 

@@ -34,7 +34,7 @@ def walk(checkpoint: Path, data: Path, imgsz: int | None, device: str, as_json: 
     """Run the demo on a checkpoint and print each step; 0 when the cut is proved and the written file reloads equal."""
     with reserved_stdout(as_json) as output, tempfile.TemporaryDirectory() as folder:
         session = open_session(str(checkpoint), imgsz)
-        document: dict[str, Any] = {"inspect": look(output, session), "preview": foresee(output, session)}
+        document: dict[str, Any] = {"inspect": look(output, session), "preview": preview_cuts(output, session)}
         proof = make(output, session)
         document["proof"] = proof.plain()
         document["validate"] = measure(output, session, data, imgsz, device)
@@ -59,7 +59,7 @@ def look(output: Output, session: PruningSession) -> dict[str, Any]:
     return {**info.model_dump(), "convolutions": convolutions}
 
 
-def foresee(output: Output, session: PruningSession) -> dict[str, Any]:
+def preview_cuts(output: Output, session: PruningSession) -> dict[str, Any]:
     """Preview the cuts."""
     requests = [parse_request(text) for text in CUTS]
     view = preview_view(session, requests)

@@ -126,7 +126,7 @@ REPORTS = (".html", ".htm", ".md", ".markdown")
 """As in `report/sections.py`, which need not be imported for it; a test compares the two."""
 
 
-def look_first(options: Mapping[str, Any], command: str = "") -> None:
+def check_without_libraries(options: Mapping[str, Any], command: str = "") -> None:
     """Refuse what can be refused without importing a library.
 
     Raises:
@@ -199,7 +199,7 @@ def look_at_data(data: Path, command: str) -> None:
 
 
 def demand_places(options: Mapping[str, Any], command: str) -> None:
-    """Refuse to write where no file can be, or without --force where one is.
+    """Refuse to write where no file can be, or without --force over a file.
 
     Raises:
         OutputError: a command line asks for that.

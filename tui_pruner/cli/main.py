@@ -88,7 +88,7 @@ def parsed(arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except Exception as error:
         if hasattr(error, "format_message"):
-            return misused(error)
+            return usage_error_status(error)
         raise
     if status == INTERRUPTED:  # Typer's answer to a KeyboardInterrupt
         raise KeyboardInterrupt
@@ -106,7 +106,7 @@ def parser_for(arguments: list[str]) -> typer.Typer:
     return app_of([first]) if first in FOUND or first == "open" else app_of()
 
 
-def misused(error: Exception) -> int:
+def usage_error_status(error: Exception) -> int:
     """A usage error of the option parser, recognised by its methods: Typer has a parser of its own, or uses Click."""
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
     if near := getattr(error, "possibilities", None):

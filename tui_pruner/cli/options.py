@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from tui_pruner.cli.launch import known_layers, look_first
+from tui_pruner.cli.launch import check_without_libraries, known_layers
 from tui_pruner.cli.output import progress_shown
 from tui_pruner.domain.criteria import NAMES, NEED_DATA
 from tui_pruner.domain.errors import DataError
@@ -101,7 +101,7 @@ def with_trust(command: Callable[..., Any], looks_first: bool = True) -> Callabl
     def trusting(*, trust_files: list[str] | None = None, progress: Progress = Progress.PLAIN, **options: Any) -> Any:
         trust(trust_files or ())
         if looks_first:
-            look_first(options, command.__name__)
+            check_without_libraries(options, command.__name__)
         with progress_shown(progress is Progress.JSON):
             return command(**options)
 

@@ -237,7 +237,7 @@ def begin() -> None:
         held.clear()
 
 
-def tell_line(text: str, progress: JobProgress) -> None:
+def write_line(text: str, progress: JobProgress) -> None:
     """A line of progress on stderr; later, where input is only looked at."""
     held = BEGINNING.get()
     if held is not None and not progress.begun:
@@ -273,12 +273,12 @@ def progress_of(job: str) -> Callable[[JobProgress], None]:
         elif line is not None:
             line.show(progress, job)
         else:
-            tell_line(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip(), progress)
+            write_line(f"{job} {progress.done}/{progress.total} {progress.doing}".rstrip(), progress)
 
     return tell
 
 
-def tell_progress(progress: JobProgress, figures: str = "") -> None:
+def write_progress(progress: JobProgress, figures: str = "") -> None:
     """Write the progress of the part that a job names; `figures` is appended to a line of text."""
     line = LINE.get()
     if AS_EVENTS.get():
@@ -287,7 +287,7 @@ def tell_progress(progress: JobProgress, figures: str = "") -> None:
         line.show(progress)
     else:
         words = f"{progress.doing}  {figures} ".rstrip() if figures else progress.doing
-        tell_line(f"{words} {progress.done}/{progress.total}" if progress.total else words, progress)
+        write_line(f"{words} {progress.done}/{progress.total}" if progress.total else words, progress)
 
 
 def change(before: float, after: float) -> str:

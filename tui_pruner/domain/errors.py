@@ -100,7 +100,7 @@ class Interruption(BaseException):
 
 
 @contextmanager
-def going_on(what: str) -> Iterator[None]:
+def user_code(what: str) -> Iterator[None]:
     """Around code of the user's: what it raises to end this program becomes an error of that code. Ctrl-C and interruptions pass.
 
     Raises:

@@ -62,7 +62,7 @@ Typical = Callable[[float], tuple[float, float] | None]
 """The mean drop of all scanned groups at a share of their channels, and its standard deviation."""
 
 
-def guessed(
+def summed_with_estimates(
     cuts: Mapping[str, tuple[float, float]], layers: Mapping[str, Mapping[float, float]], coupled: Mapping[str, int], typical: Typical
 ) -> tuple[float, float] | None:
     """Like `summed`, for a scan that was stopped: groups without a trial lose what groups lose on average.
@@ -87,7 +87,7 @@ def guessed(
     return total, math.sqrt(variance)
 
 
-def learnt(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
+def correction_factor(tried: Iterable[tuple[float, float]]) -> tuple[float, float]:
     """The correction factor for a sum of drops, and the relative error of the product.
 
     `tried`: for every step with a forecast and a measurement, the sum and the measured drop. The factor is the ratio of all measured drops
@@ -106,7 +106,7 @@ def forecast(base: float, drop: float, tried: Sequence[tuple[float, float]], gue
 
     None where the error is too large.
     """
-    factor, share = learnt(tried)
+    factor, share = correction_factor(tried)
     fall = factor * drop
     spread = max(NOISE, math.hypot(share * fall, factor * guess))
     if spread > max(WIDEST * base, NOISE):

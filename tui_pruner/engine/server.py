@@ -84,17 +84,17 @@ def serve() -> None:
         service = load_service(wire)
         ask: Ask = service.answer
     except BaseException as error:
-        ask = unable(error)
+        ask = failing_handler(error)
     for line in sys.stdin.buffer:
         handle(ask, wire, line)
-        collect_from_now_on()
+        freeze_present_objects()
     if service is not None:
         finish(service)
     sys.stderr.flush()
     os._exit(0)
 
 
-def collect_from_now_on() -> None:
+def freeze_present_objects() -> None:
     """Have the garbage collector look at what comes, and never again at all that was imported."""
     if not gc.isenabled():
         gc.freeze()
@@ -122,7 +122,7 @@ def load_service(wire: MessageStream) -> Service:
     return Service(say)
 
 
-def unable(cause: BaseException) -> Ask:
+def failing_handler(cause: BaseException) -> Ask:
     """Return a handler that answers every request with the reason why the engine could not be loaded; a restart would fail the same way."""
     keep_traceback(cause)
     reason = one_line("loading the engine", cause)

@@ -99,7 +99,7 @@ def main(arguments: list[str], kinds: Mapping[str, Kind] = KINDS) -> int:
     """Run one job; return the exit status."""
     wire = reserve_stdout()
     scratch = arguments[1] if len(arguments) > 1 else None
-    give_way(to_keys=ATTENDED in os.environ)
+    lower_priority(to_keys=ATTENDED in os.environ)
     _use_scratch(scratch)
     line = sys.stdin.buffer.readline()
     end_with_parent(lambda: shutil.rmtree(scratch, ignore_errors=True) if scratch else None)
@@ -140,7 +140,7 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Me
     return result
 
 
-def give_way(to_keys: bool) -> None:
+def lower_priority(to_keys: bool) -> None:
     """Let others go first, above all where the app's interface and engine answer keys on the same cores."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)

@@ -20,7 +20,7 @@ from tui_pruner.engine.job_messages import (
 from tui_pruner.engine.messages import Message
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import check_fits, read_data, renumbered
-from tui_pruner.jobs.data.linked_copy import meant_by
+from tui_pruner.jobs.data.linked_copy import meaning_of_labels
 from tui_pruner.jobs.pictures import CONFIDENCE, JPEG_QUALITY, LONG_SIDE, predictor, predictor_of
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened, skipped
@@ -97,7 +97,7 @@ class DetectedStage:
 
         checkpoint = opened(self._parameters)
         kind = predictor_of(checkpoint.model)
-        check_fits(renumbered(self._data, checkpoint.model), checkpoint.classes, kind.task, *meant_by(checkpoint.model))
+        check_fits(renumbered(self._data, checkpoint.model), checkpoint.classes, kind.task, *meaning_of_labels(checkpoint.model))
         predict = predictor(kind, apply_plan(checkpoint, self._parameters.plan), self._parameters)
         for image in self._data.images:
             results = predict(str(image))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FEWEST_RESAMPLES, MOST_RESAMPLES, WORK = 100, 400, 5_200_000
 """A standard error needs fewer resamples than a percentile; the work is four times that of a validation's interval."""
-SAID_EVERY = 20
+REPORT_EVERY = 20
 FAMILY = "metrics/mAP50-95"
 """Prefix of the metrics that are judged beside the main one: boxes where masks or poses are predicted too."""
 
@@ -166,7 +166,7 @@ def compared(
     resamples = resamples_for([*before.images, *after.images], FEWEST_RESAMPLES, MOST_RESAMPLES, WORK)
 
     def tell(done: int) -> None:
-        if done % SAID_EVERY == 0:
+        if done % REPORT_EVERY == 0:
             on_progress(JobProgress(done=done, total=resamples, doing="resampling the images"))
 
     drops = paired_drops(count, before.metrics, after.metrics, names, resamples, tell)
@@ -212,7 +212,7 @@ def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
     models = [parameters.against, parameters.checkpoint]
     entries = [ModelToTime(checkpoint=model, classes=parameters.classes if is_architecture(model) else None) for model in models]
     asked = BenchParameters(models=entries, imgsz=parameters.imgsz, runs=parameters.runs, device=parameters.device)
-    original, pruned = run_bench(asked, partial(rarely, on_progress)).models
+    original, pruned = run_bench(asked, partial(every_nth, on_progress)).models
     allowed = parameters.max_latency or 1.0
     found = judged(pruned.ratio_low, pruned.ratio_high, allowed, parameters.strict)
     return GateLatency(
@@ -229,9 +229,9 @@ def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
     )
 
 
-def rarely(on_progress: OnProgress, progress: JobProgress) -> None:
+def every_nth(on_progress: OnProgress, progress: JobProgress) -> None:
     """Pass on every n-th report."""
-    if progress.done % SAID_EVERY == 0:
+    if progress.done % REPORT_EVERY == 0:
         on_progress(progress)
 
 

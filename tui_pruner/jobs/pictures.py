@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, Picture, PictureParameters, PictureResult
 from tui_pruner.jobs.data.dataset import check_fits, read_data, renumbered
-from tui_pruner.jobs.data.linked_copy import meant_by
+from tui_pruner.jobs.data.linked_copy import meaning_of_labels
 from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
 from tui_pruner.jobs.validate import opened, skipped
 
@@ -55,7 +55,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     on_progress(JobProgress(done=0, total=len(data.images), doing="reading the checkpoint", begun=False))
     checkpoint = opened(parameters)
     kind = predictor_of(checkpoint.model)
-    check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, *meant_by(checkpoint.model))
+    check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, *meaning_of_labels(checkpoint.model))
     before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, apply_plan(checkpoint, parameters.plan)))
     neutral = neutral_classes(checkpoint.names) if parameters.redact else {}
     pictures = []

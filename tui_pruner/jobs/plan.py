@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.search.elimination import Eliminations
     from tui_pruner.core.search.measured_damage import DamageCurves
     from tui_pruner.core.search.planner import Budget, Planner
-    from tui_pruner.core.search.rivals import Ring, Tried
+    from tui_pruner.core.search.rivals import RivalComparison, Tried
     from tui_pruner.core.search.sensitivity import Sensitivity
 
 
@@ -69,7 +69,7 @@ def name_of(targets: Sequence[str]) -> str:
 
 JUDGED_ON = 32
 """How many of the working images trials of the damage are judged on."""
-JUDGED_ON_IN_A_HURRY = 8
+HELD_OUT_IF_FAST = 8
 RUNS = 50
 """Samples of each network that is timed where a latency is the target."""
 
@@ -220,7 +220,7 @@ def measured_damage(
     from tui_pruner.core.search.measured_damage import FEW_SHARES, SHARES, drop_trials, trials_of
 
     analysis, base = planner.analysis, planner.base
-    shares, judged = (FEW_SHARES, JUDGED_ON_IN_A_HURRY) if parameters.fast else (SHARES, JUDGED_ON)
+    shares, judged = (FEW_SHARES, HELD_OUT_IF_FAST) if parameters.fast else (SHARES, JUDGED_ON)
     trials = list(trials_of(analysis, planner.ladders.ladders, base, parameters.criterion, shares))
     trials += [] if parameters.fast else drop_trials(planner)
     removes = [
@@ -260,14 +260,14 @@ def point(
 ) -> PlanPoint:  # fmt: skip
     """The result of one point's targets."""
     from tui_pruner.core.search.measured_damage import curves_of, drops_of, with_drops
-    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, ranked, rivals, ways
+    from tui_pruner.core.search.rivals import DEPTH, KNAPSACK, RESPONSE, planning_methods, ranked, rivals
     from tui_pruner.core.search.targets import latency_apart, parse_target
     from tui_pruner.engine.service import measured
     from tui_pruner.jobs.latency import clock_of
 
     scan = measured(planner, parameters.scan) if parameters.scan else known_scan(planner, parameters)
     curves: DamageCurves = curves_of(planner.ladders.ladders, damage)
-    searches = ways(planner, parameters.criterion, curves, scan)
+    searches = planning_methods(planner, parameters.criterion, curves, scan)
     if parameters.fast:
         searches = {KNAPSACK: searches[KNAPSACK]} if KNAPSACK in searches else searches
     aims, drops = [parse_target(text) for text in targets], drops_of(damage, planner.base)
@@ -282,7 +282,7 @@ def point(
     tried: list[Tried] = []
     if not parameters.fast or parameters.validated != 0:
         name = " ".join(targets)
-        ring = ring_of(planner, images, parameters)
+        ring = rival_comparison_of(planner, images, parameters)
         for result in ring.tried(
             found, lambda rival: on_progress(JobProgress(done=len(tried), total=len(found), doing=f"{name}: {rival.name}"))
         ):
@@ -320,16 +320,16 @@ def known_scan(planner: Planner, parameters: PlanningParameters) -> Sensitivity 
     return None
 
 
-def ring_of(planner: Planner, images: Images, parameters: PlanningParameters) -> Ring:
+def rival_comparison_of(planner: Planner, images: Images, parameters: PlanningParameters) -> RivalComparison:
     """The images and the original for cutting and refitting rivals."""
     from tui_pruner.core.recovery.disagreement import OriginalPredictions
-    from tui_pruner.core.search.rivals import Ring
+    from tui_pruner.core.search.rivals import RivalComparison
     from tui_pruner.frameworks.ultralytics.contents import FROZEN
 
     original = copy.deepcopy(images.original).to(choose_device(parameters.device))
     frozen = frozenset(name for name, _ in original.named_parameters() if FROZEN in name)
     held_out = images.held_out if images.held_out.total else images.working
-    return Ring(planner, original, images.working, held_out, OriginalPredictions(original, held_out), frozen)
+    return RivalComparison(planner, original, images.working, held_out, OriginalPredictions(original, held_out), frozen)
 
 
 def rival_result(tried: Tried) -> RivalResult:

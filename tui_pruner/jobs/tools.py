@@ -55,7 +55,7 @@ def without_clock(function: FunctionType) -> FunctionType:
     return same
 
 
-class UnhurriedEvaluations:
+class UntimedEvaluations:
     """A trainer mixin: evaluations, which choose the best epoch, do not depend on how busy the machine is."""
 
     def get_validator(self) -> Any:
@@ -120,13 +120,13 @@ def chosen_devices(asked: str) -> list[str]:
         wanted = parse_device(asked)
         first = str(select_device(wanted, verbose=False))
     except (ValueError, RuntimeError, AssertionError):
-        raise not_there(asked) from None
+        raise missing_device(asked) from None
     if first == "cpu" and wanted not in ("cpu", ""):  # Ultralytics falls back to the CPU where Apple's GPU was requested and does not exist
-        raise not_there(asked)
+        raise missing_device(asked)
     return [f"cuda:{number}" for number in dict.fromkeys(wanted.split(","))] if "," in wanted else [first]
 
 
-def not_there(asked: str) -> RequestError:
+def missing_device(asked: str) -> RequestError:
     """The message for a device that torch does not see."""
     import torch
 

@@ -16,7 +16,7 @@ from tui_pruner.domain.results import percentiles
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import DataSet, check_fits, numbering_in_words, read_data, renumbered
-from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, meant_by, private_view
+from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, meaning_of_labels, private_view
 from tui_pruner.jobs.intervals import resampled
 from tui_pruner.jobs.tools import OnProgress, StockTool, choose_device, tool_for
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHARE = 0.05
 
 
-class SoFar:
+class RunningMetrics:
     """Running metrics: the result if the validation ended now, computed while that takes a small share of the time.
 
     The cost grows with the images seen, so in a long validation most batches repeat what was computed last.
@@ -133,7 +133,7 @@ def prepared(model: nn.Module, data: DataSet, imgsz: int, device: str) -> Iterat
     """
     kind, labels = _validator_of(model), labels_of(model)
     data = renumbered(data, model)
-    check_fits(data, len(model.names), kind.task, *meant_by(model))  # type: ignore[arg-type]
+    check_fits(data, len(model.names), kind.task, *meaning_of_labels(model))  # type: ignore[arg-type]
     side, notes = fitting_side(imgsz, model)
     notes += labels_in_words(labels)
     notes += numbering_in_words(data)
@@ -210,7 +210,7 @@ def _settings(view: Path, task: str, imgsz: int, device: str) -> dict[str, Any]:
     }
 
 
-TOLD_EVERY = 0.25
+REPORT_SECONDS = 0.25
 """Seconds between two reports within a batch."""
 
 
@@ -228,7 +228,7 @@ def _told_after(tell: Callable[[float], None], share: float, *call: object) -> N
 
 def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable[[float], None]:
     """Report progress after each batch; return a function that reports within one."""
-    so_far = SoFar(validator)
+    so_far = RunningMetrics(validator)
     batches, told = -1, 0.0
     metrics: dict[str, float] = {}
 
@@ -249,7 +249,7 @@ def _report_to(on_progress: OnProgress, validator: Any, images: int) -> Callable
 
     def inside(share: float) -> None:
         size = min(BATCH, images - batches * BATCH)
-        if batches >= 0 and size > 0 and time.perf_counter() - told >= TOLD_EVERY:  # forwards before that are the warm-up
+        if batches >= 0 and size > 0 and time.perf_counter() - told >= REPORT_SECONDS:  # forwards before that are the warm-up
             report(batches * BATCH + share * size)
 
     validator.add_callback("on_val_start", begun)

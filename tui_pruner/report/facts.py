@@ -231,7 +231,7 @@ def rest(widths: Widths, parts: Iterable[Cost]) -> Cost:
 def group_facts(session: PruningSession) -> Iterable[GroupFacts]:
     """Every group that lost channels, with the cuts that removed them."""
     coupling, names, removal = session.analysis.coupling, session.analysis.short_names, session.removal
-    causes = answerable(session)
+    causes = cuts_by_group(session)
     for number in sorted(removal.places):
         group = coupling.groups[number]
         steps, criteria = zip(*causes[number], strict=True)
@@ -257,7 +257,7 @@ def dropped_facts(session: PruningSession) -> Iterable[DroppedFacts]:
         before = applied.removal.dropped
 
 
-def answerable(session: PruningSession) -> dict[int, list[tuple[int, str]]]:
+def cuts_by_group(session: PruningSession) -> dict[int, list[tuple[int, str]]]:
     """By group: the step and the criterion of each cut that removes channels of it."""
     found: dict[int, list[tuple[int, str]]] = {}
     for step, applied in enumerate(session.steps, start=1):

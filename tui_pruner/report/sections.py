@@ -172,7 +172,7 @@ def width_cell(before: int, after: int) -> Cell:
     return Cell(moved(before, after), "quiet" if before == after else "plain", bar=Bar(1.0, after / before))
 
 
-def trade(material: Material) -> Section | None:
+def tradeoff(material: Material) -> Section | None:
     """Accuracy over FLOPs: the original, every measured step, and the stages."""
     facts = material.facts
     name = main_name(facts)
@@ -309,7 +309,7 @@ def reproduce(material: Material) -> Section:
 
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    summary, trade, stages, metrics, training, pictures, latency, steps, blocks, dropped, groups, layers, sensitivity, notes, reproduce,
+    summary, tradeoff, stages, metrics, training, pictures, latency, steps, blocks, dropped, groups, layers, sensitivity, notes, reproduce,
 )  # fmt: skip
 MEASURED = "Every figure was measured or counted for this report."
 

@@ -26,7 +26,7 @@ def removed_at_next_start(path: Path) -> Iterator[None]:
     A note of it is locked by this process while it lives. Where no note can be made, the work continues without one.
     """
     said = os.fsencode(path.absolute())
-    note = paths.state_folder() / "pending" / f"{secrets.token_hex(8)}{seal(said)}"
+    note = paths.state_folder() / "pending" / f"{secrets.token_hex(8)}{checksum_of_note(said)}"
     descriptor = _noted(note, said)
     try:
         yield
@@ -38,7 +38,7 @@ def removed_at_next_start(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def seal(said: bytes) -> str:
+def checksum_of_note(said: bytes) -> str:
     """A checksum for the end of a note's file name: half a note would name another folder, which must not be removed."""
     return f"-{zlib.crc32(said):08x}"
 
@@ -71,7 +71,7 @@ def _removed(note: Path) -> list[Path]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         said = os.read(descriptor, 1 << 16)
-        if not note.name.endswith(seal(said)):
+        if not note.name.endswith(checksum_of_note(said)):
             if time.time() - note.stat().st_mtime > LONGEST_NOTING:
                 note.unlink(missing_ok=True)
             return []

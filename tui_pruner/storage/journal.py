@@ -26,7 +26,7 @@ def changes_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict
     for name, value in after.items():
         if name not in before or before[name] != value:
             old = before.get(name)
-            if isinstance(old, list) and isinstance(value, list) and (kept := alike(old, value)):
+            if isinstance(old, list) and isinstance(value, list) and (kept := common_length(old, value)):
                 changes.setdefault(ENDS, {})[name] = [kept, value[kept:]]
             else:
                 changes.setdefault(SET, {})[name] = value
@@ -41,7 +41,7 @@ def changed(state: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in {**state, **changes.get(SET, {}), **ends}.items() if name not in gone}
 
 
-def alike(left: list[Any], right: list[Any]) -> int:
+def common_length(left: list[Any], right: list[Any]) -> int:
     """How many entries two lists have in common at their beginning."""
     return next((place for place, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
 
@@ -93,7 +93,7 @@ class Journal:
         descriptor = os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             owner = read(self.file).owner
-            if not patiently(lambda: locked(descriptor, owner)):
+            if not retry_for_a_moment(lambda: locked(descriptor, owner)):
                 raise HeldElsewhere(owner)
             found = self._taken(descriptor)
             os.ftruncate(descriptor, found.length)
@@ -117,9 +117,9 @@ class Journal:
         changes = changes_between(self.state, state)
         if not changes:
             return
-        self._append(line_of({OWNER: me(), **changes} if not self._length else changes))
+        self._append(line_of({OWNER: this_process(), **changes} if not self._length else changes))
         self.state = state
-        if self._length > max(SMALLEST_TO_COMPACT, GROWTH * len(whole := line_of({OWNER: me(), **changes_between({}, state)}))):
+        if self._length > max(SMALLEST_TO_COMPACT, GROWTH * len(whole := line_of({OWNER: this_process(), **changes_between({}, state)}))):
             with contextlib.suppress(OSError, HeldElsewhere):  # it is only longer than necessary
                 self._compact(whole)
 
@@ -214,7 +214,7 @@ def locked(descriptor: int, owner: str) -> bool:
     return True
 
 
-def patiently(attempt: Callable[[], bool]) -> bool:
+def retry_for_a_moment(attempt: Callable[[], bool]) -> bool:
     """Retry for a moment: a process that lists sessions locks each of them briefly."""
     for _ in range(ATTEMPTS):
         if attempt():
@@ -223,7 +223,7 @@ def patiently(attempt: Callable[[], bool]) -> bool:
     return False
 
 
-def me() -> str:
+def this_process() -> str:
     """This process for display: "process 4711 on gpu-box"."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
@@ -231,7 +231,7 @@ def me() -> str:
 def lives(owner: str) -> bool:
     """Whether an owner is another running process, as far as can be determined here; one of another machine may be."""
     words = owner.split()
-    if owner == me() or len(words) != len(me().split()) or not words[1].isdigit():
+    if owner == this_process() or len(words) != len(this_process().split()) or not words[1].isdigit():
         return False
     if words[-1] != socket.gethostname():
         return True

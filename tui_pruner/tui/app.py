@@ -111,7 +111,7 @@ class PrunerApp(KeysInOrder):
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
 
     @on(Worker.StateChanged)
-    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+    def report_failed_work(self, event: Worker.StateChanged) -> None:
         """Report an error in work of the app itself, which continues."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:
@@ -157,7 +157,7 @@ class PrunerApp(KeysInOrder):
     def on_model_chosen(self, event: ModelChosen) -> None:
         """Open what was chosen on the start screen, or the next stage of a session."""
         if event.lineage and (autosave := getattr(getattr(self._session_screen, "controllers", None), "autosave", None)) is not None:
-            autosave.leave()  # on purpose: nobody is asked later whether to resume it
+            autosave.leave()  # on purpose: later starts do not offer to resume it
         settings = self._opening or Opening(event.model)
         self._opening = Opening(
             event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device,
@@ -256,10 +256,10 @@ class PrunerApp(KeysInOrder):
             screen.action_run("quit")
 
     def _handle_exception(self, error: Exception) -> None:
-        from tui_pruner.tui.terminal import last_words, write_report
+        from tui_pruner.tui.terminal import final_message, write_report
 
         if not self._last_words:
-            self._last_words = last_words(error, write_report(error))
+            self._last_words = final_message(error, write_report(error))
             self.kill_children()
         super()._handle_exception(error)
 

@@ -90,8 +90,8 @@ class EngineSession:
         self._restarts = RestartLimit()
         self._opened = False
         self._over = False
-        self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._tell_mistake)
-        self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._tell_mistake)
+        self._figures: NewestOnly[tuple[Asked, str | None]] = NewestOnly(self._refresh, self._report_own_error)
+        self._dry_runs: NewestOnly[Asked] = NewestOnly(self._dry_run, self._report_own_error)
         self._questions: dict[str, NewestOnly[Callable[[], Awaitable[None]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,7 +147,7 @@ class EngineSession:
         if at_once:
             self._spawn(work())
             return
-        newest = self._questions.setdefault(request.method, NewestOnly(lambda question: question(), self._tell_mistake))
+        newest = self._questions.setdefault(request.method, NewestOnly(lambda question: question(), self._report_own_error))
         newest.submit(work)
 
     def apply(self, asked: Asked) -> None:
@@ -275,7 +275,7 @@ class EngineSession:
             self._post(messages.Refreshed(found, with_preview=bool(asked)))
 
     async def _dry_run(self, asked: Asked) -> None:
-        await self._tell_or_why(requests.CheckShapes(requests=requests_of(asked)), messages.DryRan)
+        await self._send_with_retry(requests.CheckShapes(requests=requests_of(asked)), messages.DryRan)
 
     async def _tell(self, asked: requests.EngineRequest[Any], message: Callable[[Any], Message], during: str = "") -> None:
         """Send a request once, and post the answer or why there is none."""
@@ -284,7 +284,7 @@ class EngineSession:
         except PrunerError as error:
             self._post(messages.RequestRefused(str(error), during))
 
-    async def _tell_or_why(self, asked: requests.EngineRequest[Any], message: Callable[[Any, str], Message]) -> None:
+    async def _send_with_retry(self, asked: requests.EngineRequest[Any], message: Callable[[Any, str], Message]) -> None:
         """Send a request, again to the next engine if one dies, and post the answer or why there is none."""
         with contextlib.suppress(EngineGone):
             self._post(message(*await self._answer_or_reason(self._client.call(asked))))
@@ -356,9 +356,9 @@ class EngineSession:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._tell_mistake(error)
+            self._report_own_error(error)
 
-    def _tell_mistake(self, error: BaseException) -> None:
+    def _report_own_error(self, error: BaseException) -> None:
         """Report an error of this class itself: a request without an answer would be waited for indefinitely."""
         keep_traceback(error)
         self._post(messages.RequestRefused(one_line("the request", error)))

@@ -62,7 +62,7 @@ class Opening:
 
     @property
     def recovered_file(self) -> Path:
-        """The default path of a recovered model, beside the pruned model: a free one, since an earlier one is a stage of its own."""
+        """The default path of a recovered model, beside the pruned model: a free name, since an earlier file is a stage of its own."""
         first = self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
         others = (first.with_stem(f"{first.stem}-{number}") for number in range(2, 100))
         return first if not first.exists() else next((file for file in others if not file.exists()), first)
@@ -115,7 +115,7 @@ class Recent:
     problem: str = ""
 
 
-def checkpoints_near(folder: Path, most: int = 12) -> list[Path]:
+def checkpoints_below(folder: Path, most: int = 12) -> list[Path]:
     """The newest checkpoints below a folder, relative to it, without a full search."""
     found = {path for pattern in PATTERNS for path in _matches(folder, pattern)}
     newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)

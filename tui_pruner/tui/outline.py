@@ -85,9 +85,9 @@ def visible(
     """The visible rows: inside open parents; with a filter, matching rows and their parents; in another order, layers only."""
     if order == BY_DROP:
         found = matching_layers(rows, words)
-        return [_standing_alone(row) for row in sorted(found, key=lambda row: drops.get(row.layer.name, math.inf) if row.layer else 0.0)]
+        return [_as_top_level(row) for row in sorted(found, key=lambda row: drops.get(row.layer.name, math.inf) if row.layer else 0.0)]
     if order:
-        return [_standing_alone(row) for row in sorted(matching_layers(rows, words), key=ORDERS[order], reverse=True)]
+        return [_as_top_level(row) for row in sorted(matching_layers(rows, words), key=ORDERS[order], reverse=True)]
     if words.strip():
         return _matching(rows, words)
     opened = {row.key for row in rows if row.key in expanded}
@@ -109,7 +109,7 @@ def with_word(words: str, word: str) -> str:
     return " ".join([other for other in given if other != word] if word in given else [*given, word])
 
 
-def _standing_alone(row: Row) -> Row:
+def _as_top_level(row: Row) -> Row:
     layer = row.layer
     assert layer is not None
     name = row.name if row.kind == "block" else layer.name.removeprefix("model.")

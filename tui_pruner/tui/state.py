@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.cuts import Asked, PrunableWidth
-from tui_pruner.domain.forecast import Forecast, forecast, guessed, summed
+from tui_pruner.domain.forecast import Forecast, forecast, summed, summed_with_estimates
 from tui_pruner.domain.lineage import Lineage, file_id
 from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, TREE
@@ -58,7 +58,7 @@ class Change:
         return self.outputs[1] != self.outputs[2]
 
     @property
-    def reads_less(self) -> bool:
+    def has_fewer_inputs(self) -> bool:
         """Whether only its inputs shrink with the pending cuts."""
         return not self.pending and self.inputs[1] != self.inputs[2]
 
@@ -134,7 +134,7 @@ class AppState:
         changes = {layer: self.change(self.layers[layer]).outputs for layer in pending.amounts}
         cuts = {layer: (1 - now / whole, 1 - after / whole) for layer, (whole, now, after) in changes.items() if whole}
         if found.partial:
-            sums = guessed(cuts, found.layers, found.coupled, found.typical)
+            sums = summed_with_estimates(cuts, found.layers, found.coupled, found.typical)
             return forecast(base, sums[0], metrics.tried, sums[1]) if sums is not None else None
         drop = summed(cuts, found.layers, found.coupled)
         return forecast(base, drop, metrics.tried) if drop is not None else None

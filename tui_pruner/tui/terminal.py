@@ -127,7 +127,7 @@ class OnlyPrintable(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same styles on text that takes as many cells."""
-        return [Segment(without_orders(text), style, control) for text, style, control in segments]
+        return [Segment(without_control_sequences(text), style, control) for text, style, control in segments]
 
 
 class OnlyAscii(LineFilter):
@@ -147,7 +147,7 @@ def reversed_style(style: Style) -> Style:
     return style + Style.from_color(colour, DEFAULT) + Style(reverse=True)
 
 
-def without_orders(text: str) -> str:
+def without_control_sequences(text: str) -> str:
     """The text without control characters, cell by cell."""
     if text.isprintable():
         return text
@@ -179,7 +179,7 @@ def write_report(error: BaseException) -> Path | None:
     return file
 
 
-def last_words(error: BaseException, report: Path | None) -> str:
+def final_message(error: BaseException, report: Path | None) -> str:
     """The text that is printed to the terminal after the screen is closed."""
     first = next(iter(str(error).splitlines()), "")
     where = f"; the report is {report}" if report else ""
@@ -190,7 +190,7 @@ PATIENCE, TURN = 1.0, 0.05
 """Seconds; the patience is counted in turns, since each comes late where this process gets little CPU time."""
 
 
-class CameThrough(Message):
+class KeyHandled(Message):
     """A message that follows a key from the widget that got it up to the app, and so arrives when the key has been handled."""
 
     def __init__(self, key: events.Key, *, then: DOMNode | None = None) -> None:
@@ -225,40 +225,40 @@ class KeysInOrder(App[int]):
         """Queue a new key until its turn; handle all other events at once."""
         if isinstance(event, events.Key) and not event.is_forwarded:
             self._typed.append(event)
-            await self._hand_out()
+            await self._release_next_key()
         else:
             await super().on_event(event)
 
-    async def on_came_through(self, message: CameThrough) -> None:
+    async def on_key_handled(self, message: KeyHandled) -> None:
         """Follow the messages that the key caused, and release the next key after them."""
         if message.key is not self._under_way:
             return
         follower = message.then
         if follower is None and self.screen is not self._screen_before:
             follower = self._screen_before = self.screen
-        if follower is None or not follower.post_message(CameThrough(message.key)):
+        if follower is None or not follower.post_message(KeyHandled(message.key)):
             await self._go_on(message.key)
 
-    async def _hand_out(self) -> None:
+    async def _release_next_key(self) -> None:
         while self._typed and self._under_way is None:
             key = self._under_way = self._typed.popleft()
             self._screen_before = self.screen
             target = self.focused or self.screen
-            self._give_up_on(key, PATIENCE * crowd())
+            self._start_key_timeout(key, PATIENCE * crowd())
             await super().on_event(key)
-            if not target.post_message(CameThrough(key, then=target)):
+            if not target.post_message(KeyHandled(key, then=target)):
                 self._free()
 
-    def _give_up_on(self, key: events.Key, left: float) -> None:
+    def _start_key_timeout(self, key: events.Key, left: float) -> None:
         if left > 0:
-            self._deadline = asyncio.get_running_loop().call_later(TURN, self._give_up_on, key, left - TURN)
+            self._deadline = asyncio.get_running_loop().call_later(TURN, self._start_key_timeout, key, left - TURN)
         else:
             self.call_later(self._go_on, key)
 
     async def _go_on(self, key: events.Key) -> None:
         if key is self._under_way:
             self._free()
-            await self._hand_out()
+            await self._release_next_key()
 
     def _free(self) -> None:
         self._under_way = None

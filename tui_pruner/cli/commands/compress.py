@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_pruner.cli.commands.plan import Fast, Floor, Protected, Targets
-from tui_pruner.cli.commands.recover import tell_training
-from tui_pruner.cli.launch import look_first
+from tui_pruner.cli.commands.recover import write_training_progress
+from tui_pruner.cli.launch import check_without_libraries
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
 from tui_pruner.domain.criteria import demand_criterion
@@ -111,7 +111,7 @@ def compress(
             folder=str(output),
             force=force,
         )
-        result = CompressResult.model_validate(run_job("compress", parameters, tell_training, ends_early=False))
+        result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
@@ -140,7 +140,7 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
     if recipe.data and data is None:
         beside = file.parent / recipe.data
         data = beside if beside.exists() else Path(recipe.data)
-        look_first({"data": data})
+        check_without_libraries({"data": data})
     return {**options, **recipe.fields, **{names[name]: options[names[name]] for name in typed}}, data
 
 

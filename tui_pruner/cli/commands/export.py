@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Data, Device, ImageSize, Json
-from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
+from tui_pruner.cli.output import Output, reserved_stdout, say, write_progress
 
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import ExportResult
@@ -43,7 +43,7 @@ def export(
             output=str(output) if output else None,
             force=force,
         )
-        result = ExportResult.model_validate(run_job("export", parameters, tell_progress, ends_early=False))
+        result = ExportResult.model_validate(run_job("export", parameters, write_progress, ends_early=False))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())

@@ -280,10 +280,10 @@ def show(output: Output, report: dict[str, Any]) -> None:
 
 def covered(model: str, analysis: Analysis, plans: int = 3) -> dict[str, Any]:
     """The outcome of every group of one model, and of random plans that cut all of them."""
-    from tui_pruner.core.pruning.coverage import Coverage, undisturbed
+    from tui_pruner.core.pruning.coverage import Coverage, garbage_collection_paused
 
     coverage = Coverage(analysis)
-    with undisturbed():
+    with garbage_collection_paused():
         trials, all_at_once = list(coverage.trials()), list(coverage.plans(plans))
     outcomes = Counter(trial.outcome for trial in trials)
     failures = [{"layer": trial.group.producers[0].axis.module, "detail": trial.detail} for trial in trials if trial.outcome == "failed"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, Images, ImageSize, Json, Model, PlanFile, Steps, needed
-from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say, tell_progress
+from tui_pruner.cli.output import Output, progress_of, reserved_stdout, say, write_progress
 from tui_pruner.domain.formatting import large
 from tui_pruner.domain.results import main_metric
 
@@ -78,7 +78,7 @@ def show_metrics(output: Output, result: ValidationResult, baseline: ValidationR
     output.line(f"{result.images} images  {result.seconds:.1f} s{'  (cached)' if result.cached else ''}")
 
 
-SAID_EVERY = 10
+REPORT_EVERY = 10
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Checkpoints or Ultralytics yamls; the first is the reference.")]
 
 
@@ -100,8 +100,8 @@ def bench(
         from tui_pruner.jobs.latency import run_bench
 
         def tell(progress: JobProgress) -> None:
-            if progress.done % SAID_EVERY == 0 or progress.done == progress.total:
-                tell_progress(progress)
+            if progress.done % REPORT_EVERY == 0 or progress.done == progress.total:
+                write_progress(progress)
 
         timed = [ModelToTime(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
         parameters = BenchParameters(models=timed, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
@@ -227,7 +227,7 @@ def gate(
             strict=strict,
             runs=runs,
         )
-        result = run_gate(parameters, tell_progress)
+        result = run_gate(parameters, write_progress)
         for note in result.notes:
             say(note)
         keep(result, junit, markdown)

@@ -201,7 +201,7 @@ def prune(
         check_folder(output, force)
         source = named(model, inputs, trusted, weights, evaluate, forward)
         session = opened(source, plan, approximate)
-        source.check_steady(session.module.sha256)
+        source.check_deterministic(session.module.sha256)
         whole = session.size
         before = session.evaluate() if evaluate else None
         if cut:

@@ -9,7 +9,7 @@ import typer
 
 from tui_pruner.cli.job_runs import run_job
 from tui_pruner.cli.options import Data, Device, ImageSize, Json, needed
-from tui_pruner.cli.output import Output, reserved_stdout, say, tell_progress
+from tui_pruner.cli.output import Output, reserved_stdout, say, write_progress
 from tui_pruner.domain.errors import INTERRUPTED
 from tui_pruner.storage.trust import short
 
@@ -49,7 +49,7 @@ def recalibrate(
             output=str(output),
             force=force,
         )
-        result = run_recalibration(parameters, tell_progress)
+        result = run_recalibration(parameters, write_progress)
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
@@ -95,7 +95,7 @@ def reconstruct(
             output=str(output),
             force=force,
         )
-        result = ReconstructionResult.model_validate(run_job("reconstruct", parameters, tell_progress, ends_early=False))
+        result = ReconstructionResult.model_validate(run_job("reconstruct", parameters, write_progress, ends_early=False))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
@@ -161,7 +161,7 @@ def finetune(
             output=str(output),
             force=force,
         )
-        result = FinetuneResult.model_validate(run_job("finetune", parameters, tell_training))
+        result = FinetuneResult.model_validate(run_job("finetune", parameters, write_training_progress))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
@@ -174,10 +174,10 @@ def finetune(
         return INTERRUPTED if result.stopped else 0
 
 
-def tell_training(progress: JobProgress) -> None:
+def write_training_progress(progress: JobProgress) -> None:
     """Write a training's progress to stderr, with its losses and metrics."""
     figures = ", ".join(f"{name.rpartition('/')[2]} {value:.4g}" for name, value in progress.metrics.items())
-    tell_progress(progress, figures)
+    write_progress(progress, figures)
 
 
 def conclude(results: Output, written: WriteResult) -> None:

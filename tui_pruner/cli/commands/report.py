@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
-from tui_pruner.cli.output import Output, change, reserved_stdout, tell_progress
+from tui_pruner.cli.output import Output, change, reserved_stdout, write_progress
 from tui_pruner.domain.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def report(
         wanted = ReportMaterial(
             plan, output, data, validation_images, images, imgsz, device, classes, model, latency, redact=redact, recovered=recovered
         )
-        facts = make_report(session, wanted, tell_progress)
+        facts = make_report(session, wanted, write_progress)
         conclude(results, facts, output)
         return 0 if facts.proved else 1
 

@@ -15,7 +15,7 @@ from torch import nn
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.model.copies import sharing_weights, without_weights
 from tui_pruner.core.model.flops import Measurement, measure
-from tui_pruner.core.model.inputs import Inputs, asked, image_of
+from tui_pruner.core.model.inputs import Inputs, as_inputs, image_of
 from tui_pruner.core.model.layers import Block, ModelLayer, block_tree, image_channels, legal_side, sequence, stride_of
 from tui_pruner.core.pruning.classes import kept_classes, only_classes, with_classes
 from tui_pruner.core.pruning.importance import Ranking
@@ -138,28 +138,28 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
 def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool = False) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took."""
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
-    from tui_pruner.core.tracing.size_check import couple_and_try
+    from tui_pruner.core.tracing.size_check import couple_with_size_check
     from tui_pruner.core.tracing.tracer import Late, trace
     from tui_pruner.core.tracing.widths import WidthKept
 
     def recorded(watched: bool) -> FlowRecord:
         first = sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
-        return trace(first, asked(given), sequence(first), approximate, watched)
+        return trace(first, as_inputs(given), sequence(first), approximate, watched)
 
     started = time.perf_counter()
-    with uncollected():
+    with without_garbage_collection():
         try:
             record = recorded(watched=not approximate)
         except Late:
             raise
         except (TraceError, WidthKept):  # perhaps because of how it was watched
             record = recorded(watched=False)
-        coupling = couple_and_try(record, skeleton, given)
+        coupling = couple_with_size_check(record, skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Keep the garbage collector from running: in one trace it would walk all modules in memory several times, which takes longer."""
     enabled = gc.isenabled()
     gc.disable()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.model.copies import named_tensors
-from tui_pruner.core.model.inputs import Inputs, asked
+from tui_pruner.core.model.inputs import Inputs, as_inputs
 from tui_pruner.core.tracing.labels import Axis
 from tui_pruner.core.tracing.meta_device import WORK, ShapeMode
 
@@ -84,7 +84,7 @@ class WorkMode(ShapeMode):  # type: ignore[no-untyped-call]
 def measure(skeleton: nn.Module, given: Inputs | Sequence[int], blocks: Sequence[tuple[str, nn.Module]]) -> Measurement:
     """Measure one forward on the meta device, with these inputs, or with an image of a shape [1, channels, height, width]."""
     shapes: dict[str, tuple[int, ...]] = {}
-    mode, inputs = WorkMode(skeleton), asked(given).on_meta()
+    mode, inputs = WorkMode(skeleton), as_inputs(given).on_meta()
     with torch.no_grad(), recording_outputs(blocks, shapes), mode:
         inputs.run(skeleton)
     return Measurement(tuple(mode.work), shapes, next((tuple(tensor.shape) for tensor in inputs.tensors), ()))

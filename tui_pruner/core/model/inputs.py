@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tui_pruner.core.model.predictions import MOST_LEAVES, Unseen, tensors
-from tui_pruner.domain.errors import RequestError, going_on
+from tui_pruner.domain.errors import RequestError, user_code
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 FINER = {torch.float32: torch.complex64, torch.float64: torch.complex128}
@@ -43,7 +43,7 @@ class Inputs:
         read = (*self.tensors, *islice(model.parameters(), 1))
         on_meta, exact = (any(map(given, read)) for given in (lambda tensor: tensor.is_meta, lambda tensor: tensor.dtype == torch.float64))
         around = mode or (KnownNumbers() if on_meta else InFloat64() if exact else nullcontext())
-        with going_on(f"the forward of {type(model).__name__}"), around, uncompiled():
+        with user_code(f"the forward of {type(model).__name__}"), around, uncompiled():
             given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
             return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through
 
@@ -129,7 +129,7 @@ class InFloat64(TorchFunctionMode):
     """What a forward makes in PyTorch's default precision is in float64, where the network is: most operations do not mix the two."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation; convert what it makes in a precision that nobody asked for."""
+        """Run an operation; convert what it makes in a precision that was not asked for."""
         made = function(*args, **(kwargs or {}))
         follows = function in CREATING and "dtype" not in (kwargs or {}) and made.dtype == torch.get_default_dtype()
         return made.to(torch.float64) if follows else made
@@ -167,7 +167,7 @@ def inputs_of(given: Given) -> Inputs:
     return Inputs((given,)) if isinstance(given, Tensor) else Inputs(tuple(given))
 
 
-def asked(given: Inputs | Sequence[int]) -> Inputs:
+def as_inputs(given: Inputs | Sequence[int]) -> Inputs:
     """Inputs as they are, or an image of the shape."""
     return given if isinstance(given, Inputs) else image_of(given)
 
@@ -208,7 +208,7 @@ def holds_tensors(leaf: Any) -> bool:
         return False
 
 
-def lively(given: Inputs, seed: int = 0) -> Inputs:
+def with_varied_values(given: Inputs, seed: int = 0) -> Inputs:
     """The inputs with varied values: numbers that are all equal, such as zeros given only for the shape, are drawn at random."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -227,7 +227,7 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
         RequestError: a batch is not a tensor, tuple, list or dict, or contains no tensor, or `batches` is not iterable.
         ProgramEnd: the iterator of the batches called for the end of the program.
     """
-    for batch in taken(batches):
+    for batch in each_batch(batches):
         if not isinstance(batch, (Inputs, Tensor, tuple, list, Mapping)):
             raise RequestError(f"a batch is a {type(batch).__name__}: give tensors, tuples of arguments or dicts of arguments by name")
         one = inputs_of(batch)
@@ -238,21 +238,21 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
         yield one if like is None else replace(one, forward=like.forward)
 
 
-def taken(batches: Iterable[Any]) -> Iterator[Any]:
+def each_batch(batches: Iterable[Any]) -> Iterator[Any]:
     """Go through batches.
 
     Raises:
         RequestError: they cannot be gone through.
         ProgramEnd: what gives them would have ended this program.
     """
-    with going_on("going through the batches"):
+    with user_code("going through the batches"):
         try:
             given = iter(batches)
         except TypeError as error:
             raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
     end = object()
     while True:
-        with going_on("going through the batches"):
+        with user_code("going through the batches"):
             batch = next(given, end)
         if batch is end:
             return

@@ -71,7 +71,7 @@ DETECTION_HEADS: list[Callable[[nn.Module], bool]] = []
 
 
 @contextmanager
-def handed_through(model: nn.Module) -> Iterator[dict[int, Tensor]]:
+def features_passed_through(model: nn.Module) -> Iterator[dict[int, Tensor]]:
     """Collect, by identity, the features that Ultralytics' detection heads pass from their inputs to their outputs while the block runs.
 
     The loss reads their shapes; no prediction depends on them. Only those heads do so: anything else that a model returns is a prediction,

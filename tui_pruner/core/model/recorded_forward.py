@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tui_pruner.core.model.copies import OWN_TABLES, below, sharing_weights, with_own
 from tui_pruner.core.model.inputs import Inputs, inputs_of
 from tui_pruner.core.model.layers import keeps_blocks, sequence
-from tui_pruner.core.model.predictions import Leaves, handed_through, predicted
+from tui_pruner.core.model.predictions import Leaves, features_passed_through, predicted
 from tui_pruner.core.tracing.meta_device import training_paths
 
 SCALARS = (bool, int, float, str, type(None))
@@ -46,7 +46,7 @@ def predictions_of(model: nn.Module, image: Images, seed: int = 0) -> Leaves:
     Raises:
         Unseen: no tensor is found in its output.
     """
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), handed_through(model) as features:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), features_passed_through(model) as features:
         torch.manual_seed(seed)
         return predicted(inputs_of(image).run(model), features)
 
@@ -96,7 +96,7 @@ def trained(model: nn.Module, image: Images, idle: Iterable[str], places: Iterab
     return predictions | {place: buffers[name] for place in places if (name := place.removeprefix(BUFFER)) in buffers and name != place}
 
 
-def tapped(model: nn.Module, image: Images, paths: Iterable[str]) -> Leaves:
+def outputs_of_modules(model: nn.Module, image: Images, paths: Iterable[str]) -> Leaves:
     """The outputs of some modules in one forward, call by call, and what the network predicts."""
     running = isolated(model)
     found: Leaves = {}
@@ -176,10 +176,12 @@ def alike(left: nn.Module, right: nn.Module, leave_out: tuple[str, ...] = ()) ->
     mine, other = vars(left), vars(right)
     if type(left) is not type(right) or mine.keys() != other.keys():
         return False
-    return all(alike_in(name, value, other[name]) for name, value in mine.items() if value is not other[name] and name not in leave_out)
+    return all(
+        same_attribute(name, value, other[name]) for name, value in mine.items() if value is not other[name] and name not in leave_out
+    )
 
 
-def alike_in(name: str, mine: Any, other: Any) -> bool:
+def same_attribute(name: str, mine: Any, other: Any) -> bool:
     """Whether an attribute of two modules is the same."""
     if name == "_modules":
         return mine.keys() == other.keys() and all(alike_or_none(mine[key], other[key]) for key in mine)
@@ -226,7 +228,7 @@ class Known:
         self.versions += [(tensor, tensor._version) for tensor in tensors]
 
     @property
-    def disturbed(self) -> bool:
+    def changed_in_place(self) -> bool:
         """Whether any recorded output was changed in place afterwards; outside inference mode, where PyTorch counts changes."""
         return any(tensor._version != version for tensor, version in self.versions)
 

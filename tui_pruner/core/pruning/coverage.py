@@ -16,7 +16,7 @@ from torch import nn
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.explain import status_of
 from tui_pruner.core.pruning.proof import prove
-from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
+from tui_pruner.core.pruning.removal import NOTHING, DemandSet, Removal, demand_share
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.pruning.twin import Original
@@ -113,10 +113,10 @@ class PlanTrial(CoverageOutcome):
 
 def removal_of_one(analysis: Analysis, group: ChannelGroup) -> Removal:
     """A share of a group's channels, the least important, and the same of every linked group."""
-    wishes = Wishes()
-    ask_alone(analysis.coupling, group, RATIO, wishes)
+    demand_set = DemandSet()
+    demand_share(analysis.coupling, group, RATIO, demand_set)
     groups = analysis.coupling.groups
-    return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in wishes.demands.items()})
+    return Removal({number: choose(analysis, groups[number], demands[0], NOTHING) for number, demands in demand_set.demands.items()})
 
 
 def random_removal(coupling: CouplingMap, seed: int) -> Removal:
@@ -125,14 +125,14 @@ def random_removal(coupling: CouplingMap, seed: int) -> Removal:
     Where the links of a group leave no room for its own demand, it takes what the demands of others give it, or stays whole.
     """
     generator = np.random.default_rng(seed)
-    wishes = Wishes()
+    demand_set = DemandSet()
     free = [group for group in coupling.groups if group.prunable]
     for place in generator.permutation(len(free)):
-        if free[place].number not in wishes.demands:
-            wider = Wishes(demands=copy(wishes.demands))
-            ask_alone(coupling, free[place], generator.uniform(LEAST, MOST), wider)
-            wishes = wishes if wider.contradictions else wider
-    counts = {number: demands[0].count for number, demands in wishes.demands.items()}
+        if free[place].number not in demand_set.demands:
+            wider = DemandSet(demands=copy(demand_set.demands))
+            demand_share(coupling, free[place], generator.uniform(LEAST, MOST), wider)
+            demand_set = demand_set if wider.contradictions else wider
+    counts = {number: demands[0].count for number, demands in demand_set.demands.items()}
     return Removal(
         {n: np.sort(generator.choice(coupling.groups[n].channels, count, replace=False)) for n, count in counts.items() if count > 0}
     )
@@ -168,7 +168,7 @@ class Coverage:
         try:
             removal = removal_of_one(self.analysis, group)
         except (PrunerError, RuntimeError, ValueError, IndexError, TypeError) as error:
-            return CoverageOutcome("failed", said(error))
+            return CoverageOutcome("failed", error_line(error))
         return self.proved(removal)
 
     def proved(self, removal: Removal) -> CoverageOutcome:
@@ -177,20 +177,20 @@ class Coverage:
         try:
             proof = prove(model, cut(model, coupling, removal), coupling, removal, original=self.original)
         except (PrunerError, RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
-            return CoverageOutcome("failed", said(error))
+            return CoverageOutcome("failed", error_line(error))
         figure = f"relative difference {proof.relative_difference:.1e}, effect {proof.effect:.1e}"
         if not proof.holds:
             return CoverageOutcome("failed", proof.failure or figure)
         return CoverageOutcome("approximate" if proof.approximate else "equal", figure)
 
 
-def said(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """An error's kind and first line."""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def garbage_collection_paused() -> Iterator[None]:
     """Keep the garbage collector from walking what exists already, which saves a third of the time with a thousand modules in memory."""
     spared = gc.get_freeze_count()
     gc.collect()

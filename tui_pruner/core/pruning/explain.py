@@ -38,7 +38,7 @@ def status_of(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -
     """The status of a layer's output channels; `names` gives short names by module path."""
     groups = coupling.output_groups(layer.path)
     if not any(group.prunable for group in groups):
-        return LayerStatus("locked", groups[0].reason if groups else why_unknown(coupling, layer))
+        return LayerStatus("locked", groups[0].reason if groups else reason_unknown(coupling, layer))
     link = link_within(coupling, groups)
     if link is not None:
         return LayerStatus("linked", f"{link.operation} into {len(link.parts)} equal parts in {link.module}")
@@ -53,7 +53,7 @@ def status_of(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -
     return LayerStatus("free", "")
 
 
-def why_unknown(coupling: CouplingMap, layer: ModelLayer) -> str:
+def reason_unknown(coupling: CouplingMap, layer: ModelLayer) -> str:
     """Why no output channels of a layer are known: what was done to its weight, if anything."""
     weights = (axis for axis in coupling.sizes if axis.module == layer.path and axis.is_weight)
     groups = (coupling.groups[number] for axis in weights for number in coupling.groups_of_axis.get(axis, ()))
@@ -140,27 +140,27 @@ def groups_of(analysis: Analysis, place: PathPlace) -> list[ChannelGroup]:
     return [groups[n] for n in dict.fromkeys(g.number for layer in place.layers for g in analysis.coupling.output_groups(layer.path))]
 
 
-def way(analysis: Analysis, source: PathPlace, target: PathPlace) -> list[PathStep]:
+def channel_path(analysis: Analysis, source: PathPlace, target: PathPlace) -> list[PathStep]:
     """The hops from a place's outputs to another place; empty where its channels do not reach it."""
     for group in groups_of(analysis, source):
-        end = arrival(analysis, group, target) if hands_on(analysis, source, group, target) else ()
+        end = target_hop(analysis, group, target) if passes_through_source(analysis, source, group, target) else ()
         if end:
-            return [*departure(analysis, source, group), *passed(analysis, group, source, target), *end]
+            return [*source_hop(analysis, source, group), *passed(analysis, group, source, target), *end]
     for group in groups_of(analysis, source):
         for link in analysis.coupling.links_of(group):
             for other in analysis.coupling.linked_groups(group):
-                end = arrival(analysis, other, target)
+                end = target_hop(analysis, other, target)
                 if end:
-                    return [*departure(analysis, source, group), linking(link), *end]
+                    return [*source_hop(analysis, source, group), linking(link), *end]
     return []
 
 
-def hands_on(analysis: Analysis, source: PathPlace, group: ChannelGroup, target: PathPlace) -> bool:
+def passes_through_source(analysis: Analysis, source: PathPlace, group: ChannelGroup, target: PathPlace) -> bool:
     """Whether channels reach the target through the source; a block without layers may only share them with it."""
     return source.block is None or source.block.index in carried(analysis, group, block_index(analysis, target))
 
 
-def departure(analysis: Analysis, source: PathPlace, group: ChannelGroup) -> Iterator[PathStep]:
+def source_hop(analysis: Analysis, source: PathPlace, group: ChannelGroup) -> Iterator[PathStep]:
     """Where the channels are produced: in the place itself, or for a block without layers before it."""
     own = {layer.path for layer in source.layers} or {member.axis.module for member in group.producers}
     names = {layer.path: layer.name for layer in analysis.layers.values()}
@@ -216,7 +216,7 @@ def block_index(analysis: Analysis, place: PathPlace) -> int:
     return next(block.index for block in analysis.blocks if first in block.layers)
 
 
-def arrival(analysis: Analysis, group: ChannelGroup, target: PathPlace) -> Sequence[PathStep]:
+def target_hop(analysis: Analysis, group: ChannelGroup, target: PathPlace) -> Sequence[PathStep]:
     """What a place does with a group's channels: it reads them, produces them too, or passes them on."""
     if target.block is not None:
         return list(through(analysis, group, target.block))
@@ -275,8 +275,8 @@ def explain(analysis: Analysis, a: str, b: str | None = None) -> Explanation:
         return Explanation(bool(touches), (), touches, summed_up(analysis, source, touches))
     target = place_of(analysis, b)
     first, last = (target, source) if source.block is not None else (source, target)
-    path = way(analysis, first, last) or way(analysis, last, first)
-    summary = tie(source, target, path) if path else f"{summed_up(analysis, source, touches)}; no channel path to {short(b)}"
+    path = channel_path(analysis, first, last) or channel_path(analysis, last, first)
+    summary = summary_of_tie(source, target, path) if path else f"{summed_up(analysis, source, touches)}; no channel path to {short(b)}"
     return Explanation(bool(path), tuple(path), touches, summary)
 
 
@@ -319,7 +319,7 @@ def summed_up(analysis: Analysis, source: PathPlace, touches: Sequence[Touch]) -
     return f"{name} touches {', '.join(named)}" + (f" and {rest} more" if rest else ", nothing else")
 
 
-def tie(source: PathPlace, target: PathPlace, path: Sequence[PathStep]) -> str:
+def summary_of_tie(source: PathPlace, target: PathPlace, path: Sequence[PathStep]) -> str:
     """What ties two places together, in one sentence: "4 and 14: Concat at channel 128..191"."""
     both = f"{short(source.name)} and {short(target.name)}"
     between = [step for step in path if step.operation not in ("writes", "reads")]

@@ -30,9 +30,9 @@ from tui_pruner.core.pruning.twin import (
     Original,
     Reached,
     approximated,
-    lively,
     nearly_zero,
-    over_those_left,
+    random_slices,
+    with_masked_normalisations,
     with_slices,
     without_blocks,
 )
@@ -202,18 +202,18 @@ class Cutting:
         """Return the comparison with a twin whose removed slices are changed in this way."""
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
         twin = self._twin(change)
-        with said_of("the model itself"):
+        with failures_described("the model itself"):
             before = self.unmasked(original.recording(precision).given)
-        with said_of("the masked twin"):
+        with failures_described("the masked twin"):
             expected = self.masked(original.predictions_of(twin, precision))
-        with said_of("the pruned model"):
+        with failures_described("the pruned model"):
             actual = original.predictions_of(self.pruned, precision)
         if trains:
-            with said_of("the model itself in training"):
+            with failures_described("the model itself in training"):
                 before = before | self._in_training(self.unmasked(original.trained(precision)), narrow=True)
-            with said_of("the masked twin in training"):
+            with failures_described("the masked twin in training"):
                 expected = expected | self._in_training(self.masked(original.trained_like(twin, precision)), narrow=True)
-            with said_of("the pruned model in training"):
+            with failures_described("the pruned model in training"):
                 actual = actual | self._in_training(original.trained_like(self.pruned, precision))
         return gaps_between(actual, expected, before, precision)
 
@@ -235,7 +235,7 @@ class Cutting:
         if not all(name in again and torch.equal(tensor, again[name]) for name, tensor in named_tensors(self.pruned)):
             return False
         for seed in LIVELY_SEEDS:
-            alive = with_slices(model, coupling, removal, lively(seed), self.original.owners)
+            alive = with_slices(model, coupling, removal, random_slices(seed), self.original.owners)
             original = Original(alive, images=self.original.inputs, paths=self.original.paths)
             cutting = Cutting(original, cut(alive, coupling, removal), coupling, removal)
             gaps = cutting.gaps()
@@ -256,7 +256,9 @@ class Cutting:
         readers = {path for path, reads in cut_here if reads} - {path for path, reads in cut_here if not reads}
         lost = self.removal.counts(self.coupling)
         whole = {path for path in self.removal.dropped if not any(lost[number] for number in self.coupling.inner[path].outputs)}
-        actual, expected, before = (self.original.tapped(one, sorted(readers | whole)) for one in (self.pruned, twin, self.original.model))
+        actual, expected, before = (
+            self.original.outputs_of_modules(one, sorted(readers | whole)) for one in (self.pruned, twin, self.original.model)
+        )
         return gaps_between(actual, self.masked(expected), self.unmasked(before), torch.float64)
 
     def masked(self, leaves: Leaves) -> Leaves:
@@ -289,7 +291,7 @@ class Cutting:
     def _twin(self, change: Change) -> nn.Module:
         """Return the original with the removed slices changed, and without the dropped blocks that no slices silence."""
         changed = with_slices(self.original.model, self.coupling, self.removal, change, self.original.owners)
-        return over_those_left(without_blocks(changed, self.coupling, self.removal), self.coupling, self.removal)
+        return with_masked_normalisations(without_blocks(changed, self.coupling, self.removal), self.coupling, self.removal)
 
     def _in_training(self, leaves: Leaves, narrow: bool = False) -> Leaves:
         """Name outputs as those of training; of the buffers of an uncut network keep only what the cut leaves."""
@@ -299,7 +301,7 @@ class Cutting:
 
 
 @contextmanager
-def said_of(what: str) -> Iterator[None]:
+def failures_described(what: str) -> Iterator[None]:
     """Turn a failure of a forward into words that name the network that failed.
 
     Raises:

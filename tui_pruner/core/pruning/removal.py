@@ -144,7 +144,7 @@ class Contradiction:
 
 
 @dataclass
-class Wishes:
+class DemandSet:
     """The demands collected so far, by group."""
 
     demands: dict[int, list[Demand]] = field(default_factory=dict)
@@ -161,36 +161,36 @@ class Wishes:
         return self.demands[group.number][0].count if group.number in self.demands else 0
 
 
-def obey_links(coupling: CouplingMap, base: Removal, wishes: Wishes, some: Iterable[ChannelLink] | None = None) -> None:
+def apply_links(coupling: CouplingMap, base: Removal, demand_set: DemandSet, some: Iterable[ChannelLink] | None = None) -> None:
     """Extend demands to linked parts until every link, or each of `some`, is satisfied; links between single groups come first."""
     links = sorted(coupling.links if some is None else some, key=lambda link: max((len(part) for part in link.parts), default=0))
-    while any(balance(coupling, link, base, wishes) for link in links):
+    while any(balance(coupling, link, base, demand_set) for link in links):
         pass
 
 
-def balance(coupling: CouplingMap, link: ChannelLink, base: Removal, wishes: Wishes) -> bool:
+def balance(coupling: CouplingMap, link: ChannelLink, base: Removal, demand_set: DemandSet) -> bool:
     """Demand from each part of a link what the most demanded part loses; whether that added a demand."""
     parts = [[coupling.groups[n] for n in part] for part in link.parts]
-    parts = [part for part in parts if not (link.heads and all(wishes.count(group) >= base.left(group) for group in part))]
-    totals = [sum(wishes.count(group) for group in part) for part in parts]
-    if len(set(totals)) < 2 or any(group.number in wishes.contradictions for part in parts for group in part):
+    parts = [part for part in parts if not (link.heads and all(demand_set.count(group) >= base.left(group) for group in part))]
+    totals = [sum(demand_set.count(group) for group in part) for part in parts]
+    if len(set(totals)) < 2 or any(group.number in demand_set.contradictions for part in parts for group in part):
         return False
     source = max(range(len(parts)), key=totals.__getitem__)
-    origin = next(wishes.demands[group.number][0] for group in parts[source] if group.number in wishes.demands)
+    origin = next(demand_set.demands[group.number][0] for group in parts[source] if group.number in demand_set.demands)
     reached = False
     for part, total in zip(parts, totals, strict=True):
-        waiting = [group for group in part if group.prunable and group.number not in wishes.demands and base.left(group)]
+        waiting = [group for group in part if group.prunable and group.number not in demand_set.demands and base.left(group)]
         counts = spread(coupling, totals[source] - total, waiting, [base.left(group) for group in waiting])
-        others = [wishes.demands[group.number][0] for group in part if group.number in wishes.demands]
-        if counts is None and same_share([origin, *others]) and raise_part(coupling, part, totals[source], origin, base, wishes):
+        others = [demand_set.demands[group.number][0] for group in part if group.number in demand_set.demands]
+        if counts is None and same_share([origin, *others]) and raise_part(coupling, part, totals[source], origin, base, demand_set):
             reached = True
             continue
         if counts is None:
-            contradict(coupling, wishes, parts[source][0].number, [origin, *others])
+            contradict(coupling, demand_set, parts[source][0].number, [origin, *others])
             return False
         if totals[source] > total:
             for group, count in zip(waiting, counts, strict=True):
-                wishes.add(group, Demand(count, origin.layer, origin.request))
+                demand_set.add(group, Demand(count, origin.layer, origin.request))
                 reached = True
     return reached
 
@@ -201,20 +201,22 @@ def same_share(demands: Sequence[Demand]) -> bool:
     return len(shares) == 1 and None not in shares
 
 
-def raise_part(coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, origin: Demand, base: Removal, wishes: Wishes) -> bool:
+def raise_part(
+    coupling: CouplingMap, part: Sequence[ChannelGroup], total: int, origin: Demand, base: Removal, demand_set: DemandSet
+) -> bool:
     """Let a part lose as many channels in all as another one does; False where its groups cannot share them."""
     groups = [group for group in part if group.prunable and base.left(group)]
     counts = spread(coupling, total, groups, [base.left(group) for group in groups])
     if counts is None:
         return False
     for group, count in zip(groups, counts, strict=True):
-        demands = wishes.demands.get(group.number, [origin])
-        wishes.notes += [
+        demands = demand_set.demands.get(group.number, [origin])
+        demand_set.notes += [
             f"{demand.layer}: removes {count} instead of {demand.count} channels, as many as what is linked to it"
             for demand in demands
             if demand.count != count
         ]
-        wishes.demands[group.number] = [replace(demand, count=count) for demand in demands]
+        demand_set.demands[group.number] = [replace(demand, count=count) for demand in demands]
     return True
 
 
@@ -250,17 +252,17 @@ def unit_of(coupling: CouplingMap, group: ChannelGroup) -> int:
     return unit
 
 
-def ask_alone(coupling: CouplingMap, group: ChannelGroup, ratio: float, wishes: Wishes) -> None:
+def demand_share(coupling: CouplingMap, group: ChannelGroup, ratio: float, demand_set: DemandSet) -> None:
     """Demand a share of a group's channels, at least one unit of what its links require, and extend it over the links."""
     name, unit = group.producers[0].axis.module, unit_of(coupling, group)
     count = min(max(1, round(group.channels * ratio / unit)), (group.channels - 1) // unit) * unit
     if count:
-        wishes.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
+        demand_set.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
         mine = {link for member in coupling.linked_system(group) for link in coupling.groups[member].links}
-        obey_links(coupling, NOTHING, wishes, [coupling.links[number] for number in sorted(mine)])
+        apply_links(coupling, NOTHING, demand_set, [coupling.links[number] for number in sorted(mine)])
 
 
-def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequence[Demand]) -> None:
+def contradict(coupling: CouplingMap, demand_set: DemandSet, number: int, demands: Sequence[Demand]) -> None:
     """Record that demands on a group differ, for the group and everything linked to it."""
     named = {demand.layer: demand for demand in demands}
     words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
@@ -270,4 +272,4 @@ def contradict(coupling: CouplingMap, wishes: Wishes, number: int, demands: Sequ
         message = f"{words} cannot be shared out evenly among the layers that are linked to it: ask for another amount"
     found = Contradiction(number, tuple(named), tuple(d.request.amount for d in named.values()), message)
     for member in coupling.linked_system(coupling.groups[number]):
-        wishes.contradictions.setdefault(member, found)
+        demand_set.contradictions.setdefault(member, found)

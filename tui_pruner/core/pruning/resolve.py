@@ -14,7 +14,7 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.layers import ModelLayer
 from tui_pruner.core.pruning.classes import class_group, removal_of_classes
 from tui_pruner.core.pruning.plan import Cut, Step, removes_of
-from tui_pruner.core.pruning.removal import Contradiction, Demand, Removal, Wishes, contradict, obey_links, spread, unit_of
+from tui_pruner.core.pruning.removal import Contradiction, Demand, DemandSet, Removal, apply_links, contradict, spread, unit_of
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock
 from tui_pruner.core.tracing.inner_blocks import Dropped, cut_already, droppable_in_words, inside, outermost
 from tui_pruner.domain.cuts import CLASSES, Amount, Request, parse_amount
@@ -54,7 +54,9 @@ def match_layers(name: str, layers: Mapping[str, ModelLayer], sections: Mapping[
     return Match(matching, exact=False)
 
 
-def collect_heads(analysis: Analysis, request: Request, count: int, layers: Sequence[ModelLayer], base: Removal, wishes: Wishes) -> None:
+def collect_heads(
+    analysis: Analysis, request: Request, count: int, layers: Sequence[ModelLayer], base: Removal, demand_set: DemandSet
+) -> None:
     """Demand the least important heads of every attention among these layers.
 
     Raises:
@@ -68,10 +70,10 @@ def collect_heads(analysis: Analysis, request: Request, count: int, layers: Sequ
         if count >= len(heads):
             most = f"at most heads:{len(heads) - 1}" if len(heads) > 1 else "give a share of its channels"
             raise RequestError(f"{layer.name} has {len(heads)} heads: heads:{count} would leave none; {most}")
-        wishes.asked.append(layer.name)
+        demand_set.asked.append(layer.name)
         for head in sorted(heads, key=lambda head: importance(analysis, head, base, request.criterion))[:count]:
             for group in (analysis.coupling.groups[number] for number in head):
-                wishes.add(group, Demand(base.left(group), layer.name, request))
+                demand_set.add(group, Demand(base.left(group), layer.name, request))
 
 
 def heads_of(coupling: CouplingMap, layer: str) -> ChannelLink | None:
@@ -91,7 +93,7 @@ def importance(analysis: Analysis, head: Sequence[int], base: Removal, criterion
 MARKS = "*?["
 
 
-def drops_of(analysis: Analysis, request: Request, base: Removal, wishes: Wishes) -> Dropped:
+def drops_of(analysis: Analysis, request: Request, base: Removal, demand_set: DemandSet) -> Dropped:
     """The inner blocks that a request drops: one by its path, or all droppable ones that a glob matches.
 
     Raises:
@@ -99,7 +101,7 @@ def drops_of(analysis: Analysis, request: Request, base: Removal, wishes: Wishes
     inner, counts = analysis.coupling.inner, base.counts(analysis.coupling)
     matching, exact = matched(request.layer, inner), not any(mark in request.layer for mark in MARKS)
     if not matching:
-        raise RequestError(f"{request.layer} cannot be dropped: {why_not(analysis, request.layer)}")
+        raise RequestError(f"{request.layer} cannot be dropped: {reason_not_droppable(analysis, request.layer)}")
     found, refused = [], []
     for path in matching:
         if around := inside(path, base.dropped):
@@ -111,9 +113,9 @@ def drops_of(analysis: Analysis, request: Request, base: Removal, wishes: Wishes
     if not found:
         raise RequestError(refused[0])
     if refused and not exact:
-        wishes.notes.append(f"{request.layer}: skipped {len(refused)} of {len(matching)} blocks ({refused[0]})")
+        demand_set.notes.append(f"{request.layer}: skipped {len(refused)} of {len(matching)} blocks ({refused[0]})")
     dropped = outermost(found)
-    wishes.asked += [layer.name for layer in analysis.layers.values() if inside(layer.path, dropped)]
+    demand_set.asked += [layer.name for layer in analysis.layers.values() if inside(layer.path, dropped)]
     return dropped
 
 
@@ -124,7 +126,7 @@ def matched(name: str, inner: Mapping[str, InnerBlock]) -> list[str]:
     return [path for path in (name, f"model.{name}") if path in inner][:1]
 
 
-def why_not(analysis: Analysis, name: str) -> str:
+def reason_not_droppable(analysis: Analysis, name: str) -> str:
     """Why something cannot be dropped, and what can."""
     inner = analysis.coupling.inner
     around = next((block for path in (name, f"model.{name}") if (block := inside(path, inner))), "")
@@ -182,19 +184,19 @@ class Resolution:
 
 def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name: str = "") -> Resolution:
     """Resolve requests to the exact channels that they remove in addition to what is gone."""
-    wishes, refusals = Wishes(), list[Refusal]()
+    demand_set, refusals = DemandSet(), list[Refusal]()
     classes: dict[int, Removal] = {}
     drops: list[Dropped] = []
     for request in (request for request in requests if request.layer == CLASSES):
         try:
             classes[id(request)] = removal_of_classes(analysis.coupling, analysis.checkpoint.model, request.amount, base)
             base = base.together(classes[id(request)])
-            wishes.asked += [layer.name for layer in class_layers(analysis)]
+            demand_set.asked += [layer.name for layer in class_layers(analysis)]
         except RequestError as error:
             refusals.append(Refusal(request, str(error)))
     for request in requests:
         try:
-            drops.append(drops_of(analysis, request, base, wishes) if is_drop(request) else frozenset())
+            drops.append(drops_of(analysis, request, base, demand_set) if is_drop(request) else frozenset())
         except RequestError as error:
             drops.append(frozenset())
             refusals.append(Refusal(request, str(error)))
@@ -202,17 +204,17 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
     analysis = analysis.after(outermost(base.dropped | dropped))
     for request in (request for request in requests if request.layer != CLASSES and not is_drop(request)):
         try:
-            collect(analysis, request, base, wishes)
+            collect(analysis, request, base, demand_set)
         except RequestError as error:
             refusals.append(Refusal(request, str(error)))
-    obey_links(analysis.coupling, base, wishes)
-    for number, demands in wishes.demands.items():
+    apply_links(analysis.coupling, base, demand_set)
+    for number, demands in demand_set.demands.items():
         if len({demand.count for demand in demands}) > 1:
-            contradict(analysis.coupling, wishes, number, demands)
+            contradict(analysis.coupling, demand_set, number, demands)
     chosen = {
         number: (demands[0], choose(analysis, analysis.coupling.groups[number], demands[0], base))
-        for number, demands in wishes.demands.items()
-        if number not in wishes.contradictions and demands[0].count > 0
+        for number, demands in demand_set.demands.items()
+        if number not in demand_set.contradictions and demands[0].count > 0
     }
     removal = Removal({number: places for number, (_, places) in chosen.items()}, dropped)
     for taken in classes.values():
@@ -220,10 +222,10 @@ def resolve(analysis: Analysis, requests: Sequence[Request], base: Removal, name
     return Resolution(
         removal=removal,
         step=Step(name=name, cuts=list(cuts_of(analysis.coupling, requests, chosen, drops, classes))),
-        asked=tuple(dict.fromkeys(wishes.asked)),
-        contradictions=tuple({c.message: c for c in wishes.contradictions.values()}.values()),
+        asked=tuple(dict.fromkeys(demand_set.asked)),
+        contradictions=tuple({c.message: c for c in demand_set.contradictions.values()}.values()),
         refusals=tuple(refusals),
-        notes=tuple(dict.fromkeys(wishes.notes)),
+        notes=tuple(dict.fromkeys(demand_set.notes)),
     )
 
 
@@ -265,7 +267,7 @@ def cuts_of(
         )
 
 
-def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes) -> None:
+def collect(analysis: Analysis, request: Request, base: Removal, demand_set: DemandSet) -> None:
     """Turn one request into demands on groups."""
     amount = parse_amount(request.amount)
     analysis.ranking.check(request.criterion)
@@ -273,7 +275,7 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
         raise RequestError(f"--round-to {request.round_to} makes no sense: give 1 or more")
     match = match_layers(request.layer, analysis.layers, analysis.sections)
     if amount.heads is not None:
-        collect_heads(analysis, request, amount.heads, match.layers, base, wishes)
+        collect_heads(analysis, request, amount.heads, match.layers, base, demand_set)
         return
     demands: dict[int, tuple[ChannelGroup, Demand]] = {}
     skipped = []
@@ -285,20 +287,20 @@ def collect(analysis: Analysis, request: Request, base: Removal, wishes: Wishes)
         if not free:
             skipped.append(layer.name)
             continue
-        wishes.asked.append(layer.name)
-        for group, count in widths(analysis.coupling, layer, groups, amount, request, base, wishes):
+        demand_set.asked.append(layer.name)
+        for group, count in widths(analysis.coupling, layer, groups, amount, request, base, demand_set):
             demands[group.number] = (group, Demand(count, layer.name, request))
     if skipped:
-        wishes.notes.append(f"{request.layer}: skipped the locked {', '.join(skipped)}")
+        demand_set.notes.append(f"{request.layer}: skipped the locked {', '.join(skipped)}")
     if not demands:
         raise RequestError(f"{request.layer!r} names only locked layers: {', '.join(skipped)}")
     if all(demand.count == 0 for _, demand in demands.values()):
-        raise RequestError(f"{request.layer}={request.amount} removes nothing: {why_nothing(amount, request.round_to)}")
+        raise RequestError(f"{request.layer}={request.amount} removes nothing: {reason_for_no_effect(amount, request.round_to)}")
     for group, demand in demands.values():
-        wishes.add(group, demand)
+        demand_set.add(group, demand)
 
 
-def why_nothing(amount: Amount, round_to: int) -> str:
+def reason_for_no_effect(amount: Amount, round_to: int) -> str:
     """Why a request removes no channel at all."""
     if round_to > 1:
         return f"the nearest multiple of {round_to} is what is there; ask for more, or for another multiple"
@@ -312,7 +314,7 @@ def widths(
     amount: Amount,
     request: Request,
     base: Removal,
-    wishes: Wishes,
+    demand_set: DemandSet,
 ) -> list[tuple[ChannelGroup, int]]:
     """Demand how many channels each of a layer's groups loses."""
     free = [group for group in groups if group.prunable and base.left(group)]
@@ -324,20 +326,23 @@ def widths(
         counts = shares(coupling, layer, free, now, amount.keep - fixed, sum(now) + fixed, amount.keep)
     counts = [min(count, width - 1) for count, width in zip(counts, now, strict=True)]
     if request.round_to > 1:
-        counts = rounded(layer, now, counts, request.round_to, wishes)
+        counts = rounded(layer, now, counts, request.round_to, demand_set)
     return [
-        (group, whole_units(coupling, layer, group, count, width, wishes)) for group, count, width in zip(free, counts, now, strict=True)
+        (group, whole_units(coupling, layer, group, count, width, demand_set))
+        for group, count, width in zip(free, counts, now, strict=True)
     ]
 
 
-def whole_units(coupling: CouplingMap, layer: ModelLayer, group: ChannelGroup, count: int, width: int, wishes: Wishes) -> int:
+def whole_units(coupling: CouplingMap, layer: ModelLayer, group: ChannelGroup, count: int, width: int, demand_set: DemandSet) -> int:
     """The count as the nearest multiple that the linked parts can share evenly, at least one; an adjustment is noted."""
     unit = unit_of(coupling, group)
     if unit == 1 or count == 0:
         return count
     nearest = min(max(unit, (2 * count + unit) // (2 * unit) * unit), (width - 1) // unit * unit)
     if nearest != count:
-        wishes.notes.append(f"{layer.name}: removes {nearest} instead of {count} channels, which {unit} equal parts of another layer share")
+        demand_set.notes.append(
+            f"{layer.name}: removes {nearest} instead of {count} channels, which {unit} equal parts of another layer share"
+        )
     return nearest
 
 
@@ -360,14 +365,14 @@ def shares(
     return counts
 
 
-def rounded(layer: ModelLayer, now: Sequence[int], counts: Sequence[int], step: int, wishes: Wishes) -> list[int]:
+def rounded(layer: ModelLayer, now: Sequence[int], counts: Sequence[int], step: int, demand_set: DemandSet) -> list[int]:
     """The counts changed so that every group keeps the nearest multiple, never zero; adjustments are noted."""
     result = []
     for width, count in zip(now, counts, strict=True):
         keep = max(step, (2 * (width - count) + step) // (2 * step) * step)
         result.append(max(0, width - keep))
         if width - result[-1] != width - count:
-            wishes.notes.append(f"{layer.name}: keeps {width - result[-1]} instead of {width - count} of {width} (multiple of {step})")
+            demand_set.notes.append(f"{layer.name}: keeps {width - result[-1]} instead of {width - count} of {width} (multiple of {step})")
     return result
 
 

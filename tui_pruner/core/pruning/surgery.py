@@ -19,7 +19,7 @@ from tui_pruner.core.tracing.adapters import rewrite_attributes
 from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import Axis
-from tui_pruner.core.tracing.named_widths import put_widths, widths_left
+from tui_pruner.core.tracing.width_search import put_widths, widths_left
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:

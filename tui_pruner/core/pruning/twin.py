@@ -27,8 +27,8 @@ from tui_pruner.core.model.copies import (
 )
 from tui_pruner.core.model.inputs import Inputs, inputs_of, probe_images
 from tui_pruner.core.model.layers import image_channels, stride_of
-from tui_pruner.core.model.predictions import Leaves, handed_through, predicted
-from tui_pruner.core.model.recorded_forward import BUFFER, Recording, continued, record, tapped, trained
+from tui_pruner.core.model.predictions import Leaves, features_passed_through, predicted
+from tui_pruner.core.model.recorded_forward import BUFFER, Recording, continued, outputs_of_modules, record, trained
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import skipping
 from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
@@ -49,7 +49,7 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
     `owners` has the names under which each tensor is stored, where they are known already.
     """
     zeroed = with_slices(model, coupling, removal, torch.zeros_like, owners)
-    return over_those_left(without_blocks(zeroed, coupling, removal), coupling, removal)
+    return with_masked_normalisations(without_blocks(zeroed, coupling, removal), coupling, removal)
 
 
 def approximated(coupling: CouplingMap, removal: Removal) -> dict[str, Indices]:
@@ -58,7 +58,7 @@ def approximated(coupling: CouplingMap, removal: Removal) -> dict[str, Indices]:
     return {path: stays[axis] for path in sorted(coupling.approximate) if (axis := Axis(f"{path}.weight", 0)) in stays}
 
 
-def over_those_left(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
+def with_masked_normalisations(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
     """Return a copy of a masked twin whose normalisations across channels take their statistics from the channels that are left.
 
     They are computed from their definition, by sums over a mask, and not by PyTorch's operation.
@@ -79,7 +79,7 @@ def over_those_left(model: nn.Module, coupling: CouplingMap, removal: Removal) -
 
 def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a forward, as a method, with normalisations over a mask; no hooks, since an interruption would leave these in effect."""
-    mode = OverMask(mask)
+    mode = MaskedNormalisations(mask)
 
     def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with mode:
@@ -88,7 +88,7 @@ def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
     return forward
 
 
-class OverMask(TorchFunctionMode):
+class MaskedNormalisations(TorchFunctionMode):
     """PyTorch's normalisations across channels with the mean and variance of the channels of a mask alone."""
 
     def __init__(self, mask: Tensor) -> None:
@@ -193,7 +193,7 @@ def nearly_zero(slices: Tensor) -> Tensor:
 MASKS: tuple[Change, ...] = (torch.zeros_like, nearly_zero)
 
 
-def lively(seed: int) -> Change:
+def random_slices(seed: int) -> Change:
     """Return a change of slices to random numbers, so that a wrong cut shows; biases and scales are positive, so that ReLU passes."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -290,9 +290,9 @@ class Original:
         """What another network predicts on the paths of training."""
         return trained(self._as_exact(network, precision), self._given(precision), self.paths.idle, self.paths.reached_in_training)
 
-    def tapped(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
+    def outputs_of_modules(self, network: nn.Module, paths: Iterable[str]) -> Leaves:
         """The outputs of some modules of another network on the same images, and its predictions, in float64."""
-        return tapped(self._as_exact(network, torch.float64), self._given(torch.float64), paths)
+        return outputs_of_modules(self._as_exact(network, torch.float64), self._given(torch.float64), paths)
 
     def _at(self, precision: torch.dtype) -> nn.Module:
         return self.model if self._plain(precision) else self.exact
@@ -325,7 +325,7 @@ def dependences(model: nn.Module, inputs: Inputs, idle: Iterable[str] = ()) -> R
     With `idle` parameters, on the paths of training that they are on; then the buffers that these paths write to count as outputs too.
     """
     skeleton, given = without_weights(model), inputs.on_meta()
-    with torch.no_grad(), handed_through(skeleton) as features, Following(skeleton) as following, training_paths(skeleton, idle):
+    with torch.no_grad(), features_passed_through(skeleton) as features, Following(skeleton) as following, training_paths(skeleton, idle):
         leaves = predicted(given.run(skeleton), features)
     follows = following.dependence
     state = {BUFFER + name: {name} | follows.read_by([tensor]) for name, tensor in follows.state.items()} if idle else {}

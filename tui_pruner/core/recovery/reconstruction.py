@@ -79,7 +79,7 @@ def scales_of(model: nn.Module) -> list[Tensor]:
     return [layer.weight for layer in layers if layer.weight is not None]
 
 
-def press(model: nn.Module, strength: float, scale: float = 1.0) -> None:
+def add_sparsity_penalty(model: nn.Module, strength: float, scale: float = 1.0) -> None:
     """Add the gradient of the sparsity penalty after backward; `scale` is the factor of a gradient scaler."""
     with torch.no_grad():
         for weight in scales_of(model):

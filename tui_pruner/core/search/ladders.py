@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.pruning.removal import Demand, Removal, Wishes, obey_links, unit_of
+from tui_pruner.core.pruning.removal import Demand, DemandSet, Removal, apply_links, unit_of
 from tui_pruner.core.pruning.resolve import match_layers
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices
 from tui_pruner.domain.cuts import Request
@@ -130,13 +130,13 @@ def descending(coupling: CouplingMap, system: Sequence[ChannelGroup], base: Remo
 
 def same_share(coupling: CouplingMap, system: Sequence[ChannelGroup], share: float, base: Removal) -> dict[int, int]:
     """The channels that the groups of a system lose at one common share, as their links allow; empty where they do not."""
-    wishes, request = Wishes(), Request("", f"{share:.9f}")
+    demand_set, request = DemandSet(), Request("", f"{share:.9f}")
     for group in system:
         unit, left = unit_of(coupling, group), base.left(group)
         count = min(round(left * share / unit), (left - 1) // unit) * unit
         if count:
-            wishes.add(group, Demand(count, "", request))
-    obey_links(coupling, base, wishes)
-    if wishes.contradictions or any(len({demand.count for demand in demands}) > 1 for demands in wishes.demands.values()):
+            demand_set.add(group, Demand(count, "", request))
+    apply_links(coupling, base, demand_set)
+    if demand_set.contradictions or any(len({demand.count for demand in demands}) > 1 for demands in demand_set.demands.values()):
         return {}
-    return {number: demands[0].count for number, demands in wishes.demands.items()}
+    return {number: demands[0].count for number, demands in demand_set.demands.items()}

@@ -13,7 +13,7 @@ from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.recovery.damage import Damage, DamageTrial
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder, protected_layers
 from tui_pruner.core.search.planner import Budget, Planner
-from tui_pruner.core.search.targets import Costs, Goal, Landing, Pricing, Target, goals_of, shares_left
+from tui_pruner.core.search.targets import Costs, DescentEnd, Goal, Pricing, Target, goals_of, shares_left
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, Indices
 from tui_pruner.core.tracing.inner_blocks import inside
 
@@ -68,7 +68,7 @@ class DamageCurves:
     @property
     def pricing(self) -> Pricing:
         """Prices by the worst output's cost of each rung, over what the rung saves."""
-        return Pricing(lambda ladder: np.max(list(self.curves[ladder.groups].values()), axis=0), thrift=1.0)
+        return Pricing(lambda ladder: np.max(list(self.curves[ladder.groups].values()), axis=0), savings_exponent=1.0)
 
 
 def curves_of(ladders: Sequence[Ladder], damage: Damage) -> DamageCurves:
@@ -151,9 +151,9 @@ def with_drops(planner: Planner, targets: Sequence[Target], criterion: str, curv
         left = shares_left(inner.arithmetic.widths(inner.base).size, planner.original)
         if all(left[goal.measure] < goal.share * (1 - TOLERANCE) for goal in goals):
             break  # the dropped blocks alone save more than was asked for
-        landing = inner.descend(goals, pricing(inner, curves))
-        if landing.met:
-            cost = expected(inner, landing, curves, drops.worst(paths))
+        descent_end = inner.descend(goals, pricing(inner, curves))
+        if descent_end.met:
+            cost = expected(inner, descent_end, curves, drops.worst(paths))
             best = (cost, inner, paths) if best is None or cost < best[0] else best
     if best is None:
         return None
@@ -182,7 +182,7 @@ def price(planner: Planner, path: str, drops: Drops, goals: Sequence[Goal]) -> f
 
 def pricing(planner: Planner, curves: DamageCurves) -> Pricing:
     """Prices of the channels that remain after the drops."""
-    return Pricing(lambda ladder: np.max(list(costs_of(ladder, planner, curves).values()), axis=0), thrift=1.0)
+    return Pricing(lambda ladder: np.max(list(costs_of(ladder, planner, curves).values()), axis=0), savings_exponent=1.0)
 
 
 def costs_of(ladder: Ladder, planner: Planner, curves: DamageCurves) -> Mapping[str, Costs]:
@@ -198,12 +198,12 @@ def costs_of(ladder: Ladder, planner: Planner, curves: DamageCurves) -> Mapping[
     return {name: np.interp(shares, np.linspace(0, 1, len(costs)), costs) for name, costs in measured.items()}
 
 
-def expected(planner: Planner, landing: Landing, curves: DamageCurves, drops: Outputs) -> float:
+def expected(planner: Planner, descent_end: DescentEnd, curves: DamageCurves, drops: Outputs) -> float:
     """The worst output's damage at the end of a descent, together with that of the dropped blocks."""
     totals = dict(drops)
     gone = planner.base.counts(planner.analysis.coupling)
     for ladder in planner.ladders.ladders:
-        lost = int((landing.widths.counts - gone)[list(ladder.groups)].sum())
+        lost = int((descent_end.widths.counts - gone)[list(ladder.groups)].sum())
         rung = int(np.argmin(np.abs(ladder.rungs.sum(1) - lost)))
         for name, costs in costs_of(ladder, planner, curves).items():
             totals[name] = totals.get(name, 0.0) + float(costs[rung])

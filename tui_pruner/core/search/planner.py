@@ -14,7 +14,7 @@ from tui_pruner.core.pruning.removal import NOTHING, Demand, Removal
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.search.ladders import TOLERANCE, Ladder, Ladders, Rules, ladders_of
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance, by_sensitivity, layer_of
-from tui_pruner.core.search.targets import Descent, Goal, Landing, Pricing, Target, goals_of, shares_left
+from tui_pruner.core.search.targets import Descent, DescentEnd, Goal, Pricing, Target, goals_of, shares_left
 from tui_pruner.core.tracing.coupling_map import ChannelGroup
 from tui_pruner.domain.cuts import Request
 
@@ -44,7 +44,7 @@ class Budget:
 class Search(Protocol):
     """A function that finds widths that meet goals, in addition to what is gone by a planner."""
 
-    def __call__(self, planner: Planner, goals: Sequence[Goal]) -> Landing:
+    def __call__(self, planner: Planner, goals: Sequence[Goal]) -> DescentEnd:
         """Return where the search ends."""
 
 
@@ -79,8 +79,8 @@ class Planner:
         """
         self.analysis.ranking.check(criterion)
         goals = goals_of(targets, self.original)
-        landing = search(self, goals) if search else self.descend(goals, pricing or by_importance(self.analysis, self.base, criterion))
-        return self._budget(goals, landing, criterion)
+        descent_end = search(self, goals) if search else self.descend(goals, pricing or by_importance(self.analysis, self.base, criterion))
+        return self._budget(goals, descent_end, criterion)
 
     def plans(self, measure: str, shares: Sequence[float], criterion: str = "l2", pricing: Pricing | None = None) -> Iterator[Budget]:
         """What `plan` finds for each of these falling shares, in the time that the last one alone takes.
@@ -92,17 +92,17 @@ class Planner:
         goals = [Goal(measure, share) for share in shares]
         priced = pricing or by_importance(self.analysis, self.base, criterion)
         descent = Descent(self.arithmetic, self.base, self.ladders.ladders, priced, goals[:1], self.rules.tolerance)
-        for goal, landing in zip(goals, descent.landings(goals), strict=True):
-            yield self._budget([goal], landing, criterion)
+        for goal, descent_end in zip(goals, descent.ends_for(goals), strict=True):
+            yield self._budget([goal], descent_end, criterion)
 
-    def _budget(self, goals: Sequence[Goal], landing: Landing, criterion: str) -> Budget:
+    def _budget(self, goals: Sequence[Goal], descent_end: DescentEnd, criterion: str) -> Budget:
         """The budget of goals, for a search that ended here."""
-        shares = shares_left(landing.widths.size, self.original)
-        if not landing.met:
-            return Budget(None, landing.widths.size, shares, self._why(goals, landing))
-        return Budget(Step(name=name_of(goals), cuts=self._cuts(landing, criterion)), landing.widths.size, shares)
+        shares = shares_left(descent_end.widths.size, self.original)
+        if not descent_end.met:
+            return Budget(None, descent_end.widths.size, shares, self._why(goals, descent_end))
+        return Budget(Step(name=name_of(goals), cuts=self._cuts(descent_end, criterion)), descent_end.widths.size, shares)
 
-    def descend(self, goals: Sequence[Goal], pricing: Pricing) -> Landing:
+    def descend(self, goals: Sequence[Goal], pricing: Pricing) -> DescentEnd:
         """Descend the ladders by prices until the goals are met."""
         return Descent(self.arithmetic, self.base, self.ladders.ladders, pricing, goals, self.rules.tolerance).run()
 
@@ -112,9 +112,9 @@ class Planner:
             return None
         return by_sensitivity(self.analysis, self.base, criterion, scan)
 
-    def _why(self, goals: Sequence[Goal], landing: Landing) -> str:
+    def _why(self, goals: Sequence[Goal], descent_end: DescentEnd) -> str:
         """Why a search ended before its goals."""
-        reach, shares = self.range, shares_left(landing.widths.size, self.original)
+        reach, shares = self.range, shares_left(descent_end.widths.size, self.original)
         least, goal = min((reach.least[goal.measure] <= goal.share, goal) for goal in goals if shares[goal.measure] > goal.share)
         wanted = f"{goal.measure}={100 * goal.share:.4g}%"
         if least:
@@ -124,17 +124,17 @@ class Planner:
         rules = f"with a floor of {self.rules.floor:.0%} and multiples of {self.rules.round_to}"
         return f"{wanted} is out of reach: reachable is {reach.text(goal.measure)} {rules} ({kept})"
 
-    def _cuts(self, landing: Landing, criterion: str) -> list[Cut]:
-        return [cut for ladder in self.ladders.ladders if (cut := self._cut(ladder, landing, criterion)) is not None]
+    def _cuts(self, descent_end: DescentEnd, criterion: str) -> list[Cut]:
+        return [cut for ladder in self.ladders.ladders if (cut := self._cut(ladder, descent_end, criterion)) is not None]
 
-    def _cut(self, ladder: Ladder, landing: Landing, criterion: str) -> Cut | None:
+    def _cut(self, ladder: Ladder, descent_end: DescentEnd, criterion: str) -> Cut | None:
         """One ladder's cut, named by the first layer that produces its channels."""
         coupling = self.analysis.coupling
         first = coupling.groups[ladder.groups[0]]
-        request = Request(layer_of(self.analysis, first), self._keeps(first, landing), criterion, self.rules.round_to)
+        request = Request(layer_of(self.analysis, first), self._keeps(first, descent_end), criterion, self.rules.round_to)
         places = {}
         for number in ladder.groups:
-            lost = int(landing.widths.counts[number]) - len(self.base.of(coupling.groups[number]))
+            lost = int(descent_end.widths.counts[number]) - len(self.base.of(coupling.groups[number]))
             if lost:
                 places[number] = choose(self.analysis, coupling.groups[number], Demand(lost, request.layer, request), self.base)
         if not places:
@@ -147,8 +147,8 @@ class Planner:
             removes=removes_of(Removal(places), coupling),
         )
 
-    def _keeps(self, group: ChannelGroup, landing: Landing) -> str:
-        return f"keep:{landing.widths.axis(group.producers[0].axis)}"
+    def _keeps(self, group: ChannelGroup, descent_end: DescentEnd) -> str:
+        return f"keep:{descent_end.widths.axis(group.producers[0].axis)}"
 
 
 def name_of(goals: Sequence[Goal]) -> str:

@@ -24,7 +24,7 @@ from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.measured_damage import DamageCurves
 from tui_pruner.core.search.planner import Budget, LatencySearch, Measure, Planner, Search
 from tui_pruner.core.search.sensitivity import Sensitivity, by_importance
-from tui_pruner.core.search.targets import Goal, Landing, Pricing, Target, latency_apart, shares_left, uniform
+from tui_pruner.core.search.targets import DescentEnd, Goal, Pricing, Target, latency_apart, shares_left, uniform
 from tui_pruner.domain.cuts import LATENCY
 
 ROUNDS = 4
@@ -41,7 +41,13 @@ class Knapsack:
     """The search over all ladders at once, starting from a solution that meets the goals."""
 
     def __init__(
-        self, arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], damage: DamageCurves, goals: Sequence[Goal], start: Landing
+        self,
+        arithmetic: Arithmetic,
+        base: Removal,
+        ladders: Sequence[Ladder],
+        damage: DamageCurves,
+        goals: Sequence[Goal],
+        start: DescentEnd,
     ) -> None:
         self._arithmetic, self._ladders, self._goals, self._start = arithmetic, ladders, goals, start
         self._base = base.counts(arithmetic.analysis.coupling)
@@ -56,7 +62,7 @@ class Knapsack:
         )
         self._owner = np.repeat(np.arange(len(ladders)), [len(rungs) for rungs in self._choices])
 
-    def run(self) -> Landing:
+    def run(self) -> DescentEnd:
         """Return the best solution that meets the goals; the start, if none is better."""
         at = self._nearest(self._start.widths)
         best, least = self._start, self._worst(at) if self._start.met else np.inf
@@ -68,7 +74,7 @@ class Knapsack:
             widths, worst = self._widths(found), self._worst(found)
             over = np.array([self._share(widths, goal) - goal.share for goal in self._goals])
             if (over <= 0).all() and worst < least:
-                best, least = Landing(widths, True, False), worst
+                best, least = DescentEnd(widths, True, False), worst
             if (found == at).all() and (over <= 0).all():
                 break
             slack = slack + over  # the error of the sums around the last solution
@@ -180,19 +186,19 @@ class Tried:
     model: nn.Module
 
 
-def ways(planner: Planner, criterion: str, damage: DamageCurves | None, scan: Sensitivity | None) -> dict[str, Search]:
+def planning_methods(planner: Planner, criterion: str, damage: DamageCurves | None, scan: Sensitivity | None) -> dict[str, Search]:
     """The ways to plan, by name; those by measured damage only where everything that can be cut was measured."""
-    found: dict[str, Search] = {UNIFORM: evenly, IMPORTANCE: descending(by_importance(planner.analysis, planner.base, criterion))}
+    found: dict[str, Search] = {UNIFORM: uniform_search, IMPORTANCE: descending(by_importance(planner.analysis, planner.base, criterion))}
     scanned = planner.priced_by(scan, criterion)
     if scanned is not None:
         found[SCAN] = descending(scanned)
     if damage is not None and damage.covers(planner.ladders.ladders):
         found[DAMAGE] = descending(damage.pricing)
-        found[KNAPSACK] = packing(damage)
+        found[KNAPSACK] = knapsack_search(damage)
     return found
 
 
-def evenly(planner: Planner, goals: Sequence[Goal]) -> Landing:
+def uniform_search(planner: Planner, goals: Sequence[Goal]) -> DescentEnd:
     """Search with one share for all ladders."""
     return uniform(planner.arithmetic, planner.base, planner.ladders.ladders, goals)
 
@@ -202,10 +208,10 @@ def descending(pricing: Pricing) -> Search:
     return lambda planner, goals: planner.descend(goals, pricing)
 
 
-def packing(damage: DamageCurves) -> Search:
+def knapsack_search(damage: DamageCurves) -> Search:
     """Search over all ladders at once, starting where the cheapest rungs lead."""
 
-    def search(planner: Planner, goals: Sequence[Goal]) -> Landing:
+    def search(planner: Planner, goals: Sequence[Goal]) -> DescentEnd:
         start = planner.descend(goals, damage.pricing)
         return Knapsack(planner.arithmetic, planner.base, planner.ladders.ladders, damage, goals, start).run() if start.met else start
 
@@ -262,7 +268,7 @@ def same(left: Removal, right: Removal) -> bool:
 
 
 @dataclass(frozen=True)
-class Ring:
+class RivalComparison:
     """The basis for comparing rivals: the original with the remaining classes, images to refit on, and held-out images."""
 
     planner: Planner

@@ -12,7 +12,7 @@ import numpy as np
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.pruning.plan import Cut, Step, removes_of
-from tui_pruner.core.pruning.removal import NOTHING, Removal, Wishes, ask_alone
+from tui_pruner.core.pruning.removal import NOTHING, DemandSet, Removal, demand_share
 from tui_pruner.core.pruning.resolve import choose
 from tui_pruner.core.search.ladders import Ladder
 from tui_pruner.core.search.targets import Costs, Pricing
@@ -69,12 +69,12 @@ def trials_of(analysis: Analysis, ratios: Iterable[float], criterion: str) -> tu
 
 def alone(analysis: Analysis, group: ChannelGroup, ratio: float, criterion: str) -> Removal | None:
     """The weakest channels of one group with what its links demand; None where that is impossible."""
-    coupling, wishes = analysis.coupling, Wishes()
-    ask_alone(coupling, group, ratio, wishes)
-    if wishes.contradictions or not wishes.demands:
+    coupling, demand_set = analysis.coupling, DemandSet()
+    demand_share(coupling, group, ratio, demand_set)
+    if demand_set.contradictions or not demand_set.demands:
         return None
     places = {}
-    for number, (demand, *_) in wishes.demands.items():
+    for number, (demand, *_) in demand_set.demands.items():
         ranked = replace(demand, request=replace(demand.request, criterion=criterion))
         places[number] = choose(analysis, coupling.groups[number], ranked, NOTHING)
     return Removal({number: found for number, found in places.items() if len(found)})
@@ -170,7 +170,7 @@ def by_sensitivity(analysis: Analysis, base: Removal, criterion: str, scan: Sens
         measured: Costs = np.max(curves, axis=0) if curves else scale * important
         return measured + TRUST * important
 
-    return Pricing(costs, thrift=0.5)
+    return Pricing(costs, savings_exponent=0.5)
 
 
 def drop_per_importance(analysis: Analysis, base: Removal, criterion: str, scan: Sensitivity) -> float:

@@ -116,14 +116,14 @@ NOTHING_SAVED = 1e-12
 
 @dataclass(frozen=True)
 class Pricing:
-    """The cost of rungs: `costs_of` gives the cost of every rung of a ladder; a price is the cost over the saving to the power `thrift`."""
+    """The cost of rungs: `costs_of` gives the cost of every rung of a ladder; a price is cost / saving ** `savings_exponent`."""
 
     costs_of: Callable[[Ladder], Costs]
-    thrift: float = 0.0
+    savings_exponent: float = 0.0
 
 
 @dataclass(frozen=True)
-class Landing:
+class DescentEnd:
     """The end of a descent: the widths, whether every goal is met, and whether it ended because every remaining rung is too large."""
 
     widths: Widths
@@ -148,16 +148,16 @@ class Descent:
         tolerance: float = TOLERANCE,
     ) -> None:
         self._check = GoalCheck(goals, arithmetic.whole.size, tolerance)
-        self._ladders, self._thrift = ladders, pricing.thrift
+        self._ladders, self._savings_exponent = ladders, pricing.savings_exponent
         self._costs = [pricing.costs_of(ladder) for ladder in ladders]
         self._rungs = [0] * len(ladders)
         self.widths = arithmetic.widths(base)
 
-    def run(self) -> Landing:
+    def run(self) -> DescentEnd:
         """Descend until the goals are met or no rung is left."""
         return self._landing(self._first())
 
-    def landings(self, goals: Iterable[Goal]) -> Iterator[Landing]:
+    def ends_for(self, goals: Iterable[Goal]) -> Iterator[DescentEnd]:
         """Where `run` ends for each of these goals alone, all by one measure and decreasing, in one descent.
 
         Until the next rung is too large for a goal, the descent is the same for it and for all smaller goals.
@@ -175,10 +175,10 @@ class Descent:
         heapq.heapify(waiting)
         return waiting
 
-    def _landing(self, waiting: list[tuple[float, int]]) -> Landing:
+    def _landing(self, waiting: list[tuple[float, int]]) -> DescentEnd:
         too_large = self._down(waiting)
         met = not self._check.unmet(self.widths)
-        return Landing(self.widths, met, too_large and not met)
+        return DescentEnd(self.widths, met, too_large and not met)
 
     def _down(self, waiting: list[tuple[float, int]], to_first_overshoot: bool = False) -> bool:
         """Take the cheapest rungs; whether any was too large, which ends its ladder, or with `to_first_overshoot` the descent."""
@@ -209,7 +209,7 @@ class Descent:
         """The cost of a ladder's next rung, divided by what it saves of the measures whose goals are not met."""
         rung, costs = self._rungs[number], self._costs[number]
         saved = self._check.saved(self.widths, self._below(number))
-        return float((costs[rung + 1] - costs[rung]) / max(saved, NOTHING_SAVED) ** self._thrift)
+        return float((costs[rung + 1] - costs[rung]) / max(saved, NOTHING_SAVED) ** self._savings_exponent)
 
     def _below(self, number: int) -> Widths:
         """The widths after taking the next rung of a ladder."""
@@ -220,7 +220,7 @@ class Descent:
 HALVINGS = 24
 
 
-def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], goals: Sequence[Goal]) -> Landing:
+def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], goals: Sequence[Goal]) -> DescentEnd:
     """The least share of every ladder that meets the goals; each ladder goes to the nearest rung."""
     gone, check = base.counts(arithmetic.analysis.coupling), GoalCheck(goals, arithmetic.whole.size)
     channels = [sum(base.left(arithmetic.analysis.coupling.groups[number]) for number in ladder.groups) for ladder in ladders]
@@ -236,8 +236,8 @@ def uniform(arithmetic: Arithmetic, base: Removal, ladders: Sequence[Ladder], go
 
     low, high = 0.0, 1.0
     if not met(at(high)):
-        return Landing(at(high), False, False)
+        return DescentEnd(at(high), False, False)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if met(at(middle)) else (middle, high)
-    return Landing(at(high), True, False)
+    return DescentEnd(at(high), True, False)

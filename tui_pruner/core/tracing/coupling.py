@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -19,9 +19,9 @@ from tui_pruner.core.tracing.coupling_map import (
     Member,
     NamedWidth,
     Product,
-    held_by_links,
+    locked_by_links,
 )
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LinkedLabels, LockedLabels, Operation
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LinkedLabels, LockedLabels, Operation, SizedLabels
 
 SILENT_JOINS = frozenset(
     {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
@@ -61,7 +61,7 @@ def couple(record: FlowRecord) -> CouplingMap:
         for number, shares in enumerate(members)
     ]
     return CouplingMap(
-        groups=tuple(held_by_links(groups, links)),
+        groups=tuple(locked_by_links(groups, links)),
         links=links,
         sizes=dict(record.source.sizes),
         roles=dict(record.roles),
@@ -116,7 +116,7 @@ def components(record: FlowRecord) -> Indices:
 
 
 def joined_labels(record: FlowRecord) -> JoinedLabels:
-    """The result of the unions of a record: the same for every map made of it, whatever locks and links are added later."""
+    """The result of the unions of a record: the same for every map made of it, also after more locks and links."""
     if record.joined is None or record.joined.unions != len(record.unions):
         channel, count = components(record), len(record.operations)
         loud = [union for union in record.unions if record.operations[union.operation].name not in SILENT_JOINS]
@@ -274,3 +274,18 @@ def lock_of(record: FlowRecord, locked: LockedLabels) -> Lock:
     """The lock with the operation and the module that caused it."""
     operation = record.operations[locked.operation]
     return Lock(locked.reason, operation.name, operation.module, locked.dim)
+
+
+def by_rows(record: FlowRecord) -> list[SizedLabels]:
+    """The labels with sizes; those of a view whose rows turned out to be one channel each with the number of rows for their length."""
+    if not any(entry.rows and entry.widths for entry in record.sized):
+        return record.sized
+    channel = joined_labels(record).channel
+
+    def counted(entry: SizedLabels) -> SizedLabels:
+        one_each = all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
+        return (
+            replace(entry, widths=(entry.rows[0],), dim=entry.rows[1], follows=False) if entry.rows and entry.widths and one_each else entry
+        )
+
+    return [counted(entry) if entry.rows else entry for entry in record.sized]

@@ -156,7 +156,7 @@ class CouplingMap:
     `classes`: the group that has a channel for each class, which only requests for classes may cut.
     `inner` has the blocks that can be dropped, by path, `dropped` those that are, and `gone` the groups that were dropped with them.
     `approximate` has the modules that normalise over the channels that are left, which changes what these compute: by request only.
-    `named` has the attributes that hold widths, found by trial (`named_widths`); only modules given by the user have any.
+    `named` has the attributes that hold widths, found by trial (`width_search.py`); only modules given by the user have any.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -245,7 +245,7 @@ class CouplingMap:
         return [self.groups[n] for n in sorted(numbers - {group.number})]
 
 
-def held_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
+def locked_by_links(groups: list[ChannelGroup], links: Sequence[ChannelLink]) -> list[ChannelGroup]:
     """Lock groups that are linked to a part where nothing can be removed, until no group changes."""
     changed = True
     while changed:

@@ -12,7 +12,7 @@ from torch import nn
 from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.model.layers import keeps_blocks
 from tui_pruner.core.tracing.adapters import is_of_library, nearest_base
-from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, held_by_links
+from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, locked_by_links
 from tui_pruner.domain.errors import PlanError
 
 REPEATS = "m"
@@ -144,7 +144,7 @@ def _after(coupling: CouplingMap, dropped: Dropped) -> CouplingMap:
             lock = Lock(f"what the dropped block {held[group.number]} read and what it wrote stay whole, as they are now one", "", "", 1)
         return replace(group, lock=lock, links=tuple(number for number in group.links if links[number].parts))
 
-    groups = held_by_links([left(group) for group in coupling.groups], [link for link in links if link.parts])
+    groups = locked_by_links([left(group) for group in coupling.groups], [link for link in links if link.parts])
     return replace(coupling, groups=tuple(groups), links=links, dropped=dropped, gone=frozenset(gone))
 
 

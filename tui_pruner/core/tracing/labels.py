@@ -281,7 +281,7 @@ class FlowRecord:
     """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
 
     `spared`: axes that something is divided by, where zeros in a removed channel would give NaN; `relied`: axes whose zeros in a removed
-    channel make that channel of a computed weight zero; `decided`: channels by whose number the forward may decide, None where nobody
+    channel make that channel of a computed weight zero; `decided`: channels by whose number the forward may decide, None where no trace
     watched; `counted`: widths that became sizes, with what each must count.
     """
 

@@ -9,7 +9,7 @@ width, or take another path for an odd one: there the operations of the cut netw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from tui_pruner.core.model.copies import forget_caches
-from tui_pruner.core.model.inputs import Inputs, asked
-from tui_pruner.core.pruning.removal import Removal, Wishes, ask_alone
+from tui_pruner.core.model.inputs import Inputs, as_inputs
+from tui_pruner.core.pruning.removal import DemandSet, Removal, demand_share
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import runs_foreign_code
-from tui_pruner.core.tracing.coupling import couple, joined_labels
+from tui_pruner.core.tracing.coupling import by_rows, couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
-from tui_pruner.core.tracing.named_widths import equal_parts, lengths, ways_to_name, ways_to_read
 from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
+from tui_pruner.core.tracing.width_search import equal_parts, lengths, namings_of, ways_to_read
 from tui_pruner.domain.errors import PlanError
 
 SMALL_SHARE = 0.01
@@ -80,60 +80,45 @@ class Stop:
         return (self.trial, self.step) > (other.trial, other.step)
 
 
-def couple_and_try(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
+def couple_with_size_check(record: FlowRecord, skeleton: nn.Module, given: Inputs | Sequence[int]) -> CouplingMap:
     """Build the coupling map, with widths locked that the forward fixes or computes with; `given`: the inputs, or the shape of an image.
 
     For a module that the user gave with its inputs, attributes that hold widths are searched for, and rewritten with each cut.
     """
-    inputs, naming = asked(given), isinstance(given, Inputs)
+    inputs, naming = as_inputs(given), isinstance(given, Inputs)
     coupling = couple(record)
     record.sized = by_rows(record)
     if nothing_to_try(record, coupling):
         return coupling
     foreign = inputs.forward is not None or runs_foreign_code(skeleton)
-    unlike = first_unlike(record, skeleton, coupling, inputs) if foreign else None
+    unlike = first_difference_after_cuts(record, skeleton, coupling, inputs) if foreign else None
     if foreign and unlike is None:
         return coupling
     stop = unlike.stop if unlike and unlike.stop and entry_at(record, operation_at(record, unlike.stop.step)) else None
     stop = stop or first_stop(record, skeleton, coupling, inputs)
     while stop:
         stopped = operation_at(record, stop.step)
-        if naming and (found := names_found(record, skeleton, coupling, inputs, stop, stopped)):
+        if naming and (found := widths_in_attributes_found(record, skeleton, coupling, inputs, stop, stopped)):
             coupling, stop = found
             continue
         free = free_channels(coupling)
-        hold(record, entry_at(record, stopped), stop.reason)
+        lock_fixed_width(record, entry_at(record, stopped), stop.reason)
         coupling = couple(record)
         if free_channels(coupling) == free:  # the other groups are responsible
-            hold(record, None, stop.reason)
+            lock_fixed_width(record, None, stop.reason)
             coupling = couple(record)
         stop = first_stop(record, skeleton, coupling, inputs)
-    if not foreign or (unlike := first_unlike(record, skeleton, coupling, inputs)) is None:
+    if not foreign or (unlike := first_difference_after_cuts(record, skeleton, coupling, inputs)) is None:
         return coupling
-    while names_disturb(record, skeleton, coupling, inputs, unlike):
+    while lock_widths_used_in_arithmetic(record, skeleton, coupling, inputs, unlike):
         coupling, unlike = couple(record), None
-    while disturbed := all_disturbing(record, skeleton, coupling, inputs):
-        for group, place, words in disturbed:
+    while changing := groups_that_change_operations(record, skeleton, coupling, inputs):
+        for group, place, words in changing:
             for member in group.members:
                 labels = record.source.starts[member.axis] + member.indices.reshape(-1)
                 record.lock(operation_at(record, place), labels, f"the forward computes with this width: {words}", member.axis.dim, rank=3)
         coupling = couple(record)
     return coupling
-
-
-def by_rows(record: FlowRecord) -> list[SizedLabels]:
-    """The labels with sizes; those of a view whose rows turned out to be one channel each with the number of rows for their length."""
-    if not any(entry.rows and entry.widths for entry in record.sized):
-        return record.sized
-    channel = joined_labels(record).channel
-
-    def counted(entry: SizedLabels) -> SizedLabels:
-        one_each = all(len(row) > 1 and bool((channel[row] == channel[row[0]]).all()) for row in entry.widths)
-        return (
-            replace(entry, widths=(entry.rows[0],), dim=entry.rows[1], follows=False) if entry.rows and entry.widths and one_each else entry
-        )
-
-    return [counted(entry) if entry.rows else entry for entry in record.sized]
 
 
 def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
@@ -151,13 +136,13 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
     removals = smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE)
     return all(
         width.left(alive) == (width.number if labels is None else int(alive[labels].sum()))
-        for alive in (left_alive(record, coupling, removal) for removal in removals)
+        for alive in (labels_left(record, coupling, removal) for removal in removals)
         for width, labels in record.counted
     )
 
 
 @dataclass(frozen=True)
-class Unlike:
+class CutDifference:
     """How a network differs once every free group lost channels: where, in words, and where it stops; `trial` 0: only few were removed."""
 
     trial: int
@@ -166,7 +151,7 @@ class Unlike:
     stop: Stop | None
 
 
-def first_unlike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> Unlike | None:
+def first_difference_after_cuts(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> CutDifference | None:
     """How the network differs after every free group lost channels; None where it runs the same operations with the remaining sizes."""
     groups = free_groups(coupling)
     for trial, removal in enumerate((smallest_removal(coupling, groups), uneven_removal(coupling, groups, LARGE))):
@@ -179,7 +164,7 @@ def first_unlike(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap,
         place, words = difference(record.steps, steps, reason)
         stop = stop_in(record, coupling, removal, running, reason, trial)
         if words or stop:
-            return Unlike(trial, place, words, stop if trial == 0 else None)
+            return CutDifference(trial, place, words, stop if trial == 0 else None)
     return None
 
 
@@ -196,7 +181,7 @@ def first_stop(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, i
 
 def stop_in(record: FlowRecord, coupling: CouplingMap, removal: Removal, running: Running, reason: str, trial: int) -> Stop | None:
     """Where a run stopped, or has another size than a removal leaves."""
-    alive = left_alive(record, coupling, removal)
+    alive = labels_left(record, coupling, removal)
     for step, sizes in sorted(running.sizes.items()):
         wanted = lengths(running.watched[step].widths, alive)
         if sizes != wanted:
@@ -211,7 +196,7 @@ def watched_steps(record: FlowRecord) -> dict[int, SizedLabels]:
     return {step: entries[index] for step, index in enumerate(steady) if index in entries}
 
 
-def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
+def labels_left(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> np.ndarray:
     """By label: whether it is still there after a removal."""
     channel = joined_labels(record).channel
     alive = np.ones(len(channel) + 1, dtype=bool)
@@ -220,14 +205,14 @@ def left_alive(record: FlowRecord, coupling: CouplingMap, removal: Removal) -> n
     return alive[channel]  # also of labels that are on no axis, such as those of constants
 
 
-def names_found(
+def widths_in_attributes_found(
     record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, stop: Stop, stopped: int
 ) -> tuple[CouplingMap, Stop | None] | None:
     """Find attributes, or parts that must stay equal, with which the network gets further; the new map, and where it fails now."""
     entry, whole = entry_at(record, stopped), free_channels(coupling)
     if entry is None:
         return None
-    for way in (equal_parts, *ways_to_name(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):
+    for way in (equal_parts, *namings_of(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)
@@ -271,7 +256,7 @@ def entry_at(record: FlowRecord, stopped: int) -> SizedLabels | None:
     return min(found, key=lambda entry: entry.operation, default=None)
 
 
-def hold(record: FlowRecord, at: SizedLabels | None, reason: str) -> None:
+def lock_fixed_width(record: FlowRecord, at: SizedLabels | None, reason: str) -> None:
     """Lock the channels where a run failed, in all modules of the class; where the trace lacks that place, all that were tried."""
     for entry in record.sized:
         if at is None or entry.place == at.place:
@@ -290,7 +275,9 @@ def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> t
     return running.steps, ""
 
 
-def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, unlike: Unlike | None) -> bool:
+def lock_widths_used_in_arithmetic(
+    record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, unlike: CutDifference | None
+) -> bool:
     """Lock widths in attributes, in all modules of a class, where the forward of one computes with the number; whether there were any.
 
     `unlike`: how the network with this map is known to differ.
@@ -312,7 +299,9 @@ def names_disturb(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap
     return True
 
 
-def all_disturbing(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs) -> list[tuple[ChannelGroup, int, str]]:
+def groups_that_change_operations(
+    record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs
+) -> list[tuple[ChannelGroup, int, str]]:
     """The groups whose cut, small or large, changes the numbers that the forward computes with."""
     groups = free_groups(coupling)
 
@@ -326,21 +315,21 @@ def all_disturbing(record: FlowRecord, skeleton: nn.Module, coupling: CouplingMa
             return 0, ""
         return difference(record.steps, *run(pruned, inputs))
 
-    return list(disturbing(groups, small)) or list(disturbing(groups, large))
+    return list(groups_that_matter(groups, small)) or list(groups_that_matter(groups, large))
 
 
-def disturbing(
-    groups: Sequence[ChannelGroup], told: Callable[[Sequence[ChannelGroup]], tuple[int, str]]
+def groups_that_matter(
+    groups: Sequence[ChannelGroup], difference_without: Callable[[Sequence[ChannelGroup]], tuple[int, str]]
 ) -> Iterator[tuple[ChannelGroup, int, str]]:
     """The groups without which a network runs other operations, each with the number of the first different one and its description."""
     if not groups:
         return
-    place, words = told(groups)
+    place, words = difference_without(groups)
     if not words:
         return
     middle = len(groups) // 2
     halves = (groups[:middle], groups[middle:]) if middle else ()
-    found = [one for half in halves for one in disturbing(half, told)]
+    found = [one for half in halves for one in groups_that_matter(half, difference_without)]
     yield from found or [(group, place, words) for group in groups]
 
 
@@ -390,9 +379,9 @@ def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares
 
 def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
     """How many channels each of these groups, and each group linked to it, can lose at these shares by turns."""
-    wishes, turns = Wishes(), cycle(shares)
+    demand_set, turns = DemandSet(), cycle(shares)
     for group in groups:
-        if group.number not in wishes.demands:
-            ask_alone(coupling, group, next(turns), wishes)
-    free = {n: demands[0].count for n, demands in wishes.demands.items() if n not in wishes.contradictions}
+        if group.number not in demand_set.demands:
+            demand_share(coupling, group, next(turns), demand_set)
+    free = {n: demands[0].count for n, demands in demand_set.demands.items() if n not in demand_set.contradictions}
     return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}

@@ -320,7 +320,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         a, b = compact(left, right)
         self.record.unify(call.index, a.reshape(-1).numpy(), b.reshape(-1).numpy())
 
-    def unify_or_hold(self, call: Call, left: Tensor, right: Tensor, reason: str) -> None:
+    def unify_or_lock(self, call: Call, left: Tensor, right: Tensor, reason: str) -> None:
         """Tie two tensors position by position; a channel that meets none is locked."""
         self.unify_tensors(call, left, right)
         a, b = compact(left, right)

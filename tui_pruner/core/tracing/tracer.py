@@ -18,9 +18,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 import tui_pruner
 from tui_pruner.core.model.copies import modules_of, owners_of_tensors
-from tui_pruner.core.model.inputs import Inputs, asked
+from tui_pruner.core.model.inputs import Inputs, as_inputs
 from tui_pruner.core.model.layers import keeps_own_widths
-from tui_pruner.core.model.predictions import Unseen, handed_through, predicted, tensors
+from tui_pruner.core.model.predictions import Unseen, features_passed_through, predicted, tensors
 from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, InnerLabels, Labels, LinkedLabels, along
@@ -40,13 +40,13 @@ class Late(TraceError):
     """A forward did not end."""
 
 
-class TooLate(Interruption):
+class TraceTimeout(Interruption):
     """The time is up; a BaseException, so that no `except Exception` in a forward catches it."""
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TooLate` in the calling thread, at its next line of Python, after this many seconds (more on a busy machine, see `deadlines`).
+    """Raise `TraceTimeout` in the calling thread, at its next line of Python, after this many seconds (more on a busy machine).
 
     It is raised again until the block ends: an exception raised within a callback of the garbage collector is swallowed.
     """
@@ -62,7 +62,7 @@ def deadline(seconds: float) -> Iterator[None]:
             with leaving:
                 if not over.is_set():
                     thrown.set()
-                    throw(thread, TooLate)
+                    throw(thread, TraceTimeout)
 
     threading.Thread(target=interrupt, daemon=True).start()
     try:
@@ -111,7 +111,7 @@ def link_states(flow: Flow, model: nn.Module) -> None:
                 flow.record.links.append(LinkedLabels(flow.record.note("same width", path).index, vectors))
 
 
-def hold_own_widths(flow: Flow, parts: Parts) -> None:
+def lock_own_widths(flow: Flow, parts: Parts) -> None:
     """Lock the parameters of PyTorch modules that keep widths in attributes which nothing rewrites."""
     names: dict[type, str] = {}
     for path, module in parts:
@@ -169,7 +169,7 @@ def quoted(error: Exception) -> str:
     return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
 
 
-def first_place(labels: Tensor) -> Labels:
+def labels_at_first_position(labels: Tensor) -> Labels:
     """The labels of all channels of a feature map at one position."""
     rest = labels.narrow(0, 0, 1).movedim(1, 0)
     for _ in range(rest.ndim - 1):
@@ -188,7 +188,7 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     unwatched = {module for module in paths if flow.watch.on and not hooked and is_plain(module)}
     repeats = {module: path for path, module in found}
     around: list[nn.Module] = []
-    around_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+    tensors_of_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
 
     def enter(module: nn.Module, args: Any) -> None:
         if module in paths:
@@ -208,9 +208,9 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
         flow.given.pop()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.aside(output)
-        if module in repeats and path not in around_repeats and replaceable(args, output):
+        if module in repeats and path not in tensors_of_repeats and replaceable(args, output):
             # Labels are read after the trace: an operation on them here would be recorded as one of the forward.
-            around_repeats[path] = module, flow.aside(args[0]), flow.aside(output)
+            tensors_of_repeats[path] = module, flow.aside(args[0]), flow.aside(output)
         flow.watch.quiet = not flow.watch.on or bool(around and flow.running in unwatched)
 
     handles = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
@@ -219,11 +219,11 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     finally:
         for handle in handles:
             handle.remove()
-    if not around_repeats:
+    if not tensors_of_repeats:
         return
     owners = owners_of_tensors(flow.model)
-    for path, (module, inputs, outputs) in around_repeats.items():
-        places = first_place(inputs), first_place(outputs)
+    for path, (module, inputs, outputs) in tensors_of_repeats.items():
+        places = labels_at_first_position(inputs), labels_at_first_position(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
         alone = all(len(owners.get(name, ())) == 1 for name in silenced)  # none where several modules share it
         flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
@@ -256,8 +256,8 @@ def trace(
         WidthKept: the forward cannot be watched.
     """
     flow = Flow(skeleton, approximate)
-    inputs = asked(given).on_meta()
-    hold_inputs(flow, inputs)
+    inputs = as_inputs(given).on_meta()
+    lock_inputs(flow, inputs)
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
     parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
     attributes = nullcontext() if watch is None else widths_in_attributes(parts, watch)
@@ -265,7 +265,7 @@ def trace(
         attributes,
         torch.no_grad(),
         following_modules(flow, parts, {module for _, module in blocks}, repeats),
-        handed_through(skeleton) as features,
+        features_passed_through(skeleton) as features,
     ):
         try:
             with deadline(LONGEST_RUN), flow:
@@ -283,28 +283,28 @@ def trace(
             raise
         except Unseen as error:
             raise TraceError(str(error)) from None
-        except TooLate:
+        except TraceTimeout:
             late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
             raise Late(f"{late}: trace a model that ends") from None
         except Exception as error:
             raise TraceError(in_words(error, flow.place)) from error
     if watch is not None:
         flow.record.decided, flow.record.counted = watch.decided(), watch.counted
-    flow.record.block_outputs.update({path: first_place(labels) for path, labels in flow.outputs.items()})
+    flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)
-    hold_own_widths(flow, parts)
-    hold_contradictions(flow)
+    lock_own_widths(flow, parts)
+    lock_contradictory_divisors(flow)
     told = [path for path, _ in repeats if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
     flow.record.inner = {path: flow.record.inner[path] for path in told if path in flow.record.inner}
     end = flow.record.note("output", flow.modules[-1])
     for leaf in outputs:
         flow.lock_at(end.index, [leaf], "feeds the model's predictions", 1, rank=0)
-    hold_idle(flow, idle - flow.dependence.read_by([*outputs, *flow.dependence.state.values()]))
+    lock_unused_inputs(flow, idle - flow.dependence.read_by([*outputs, *flow.dependence.state.values()]))
     return flow.record
 
 
-def hold_inputs(flow: Flow, inputs: Inputs) -> None:
+def lock_inputs(flow: Flow, inputs: Inputs) -> None:
     """Label the channels of the forward's inputs and lock them; tensors of integers have none."""
     start = flow.record.note("input", "")
     flow.watch.made.update(map(id, inputs.tensors))
@@ -315,7 +315,7 @@ def hold_inputs(flow: Flow, inputs: Inputs) -> None:
             flow.record.lock(start.index, channels, f"reads the {inputs.name}", 1, rank=1)
 
 
-def hold_contradictions(flow: Flow) -> None:
+def lock_contradictory_divisors(flow: Flow) -> None:
     """Lock parameters that one operation divides by and another needs to be zero in a removed channel."""
     for axis in sorted(flow.record.spared & flow.record.relied):
         operation = flow.record.note("division", axis.module)
@@ -333,17 +333,19 @@ def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], fea
     with training_paths(skeleton, idle) as found:
         try:
             return tensors(predicted(inputs.run(skeleton), features)) if found else []
-        except (TraceError, TooLate):
+        except (TraceError, TraceTimeout):
             raise
         except Exception as error:
             unread = idle - flow.dependence.read
             if unread:
-                hold_stopped(flow, skeleton, {skeleton.get_submodule(name.rpartition(".")[0]) for name in unread}, error, depth)
+                lock_inputs_of_failed_module(
+                    flow, skeleton, {skeleton.get_submodule(name.rpartition(".")[0]) for name in unread}, error, depth
+                )
             del flow.modules[depth:], flow.entered[depth:], flow.given[depth:]
             return []
 
 
-def hold_stopped(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exception, depth: int) -> None:
+def lock_inputs_of_failed_module(flow: Flow, model: nn.Module, idle: set[nn.Module], error: Exception, depth: int) -> None:
     """Lock what the first module reads that runs in training only, where its forward fails."""
     said, place = quoted(error), flow.place
     read = next((n for n in range(depth, len(flow.modules)) if only_in_training(model.get_submodule(flow.modules[n]), idle)), None)
@@ -361,7 +363,7 @@ def only_in_training(module: nn.Module, idle: set[nn.Module]) -> bool:
     return bool(owners) and idle.issuperset(owners)
 
 
-def hold_idle(flow: Flow, idle: set[str]) -> None:
+def lock_unused_inputs(flow: Flow, idle: set[str]) -> None:
     """Lock what the forward reads although no output depends on it: the proof could not detect a wrong cut there."""
     read = [flow.dependence.tensors[name] for name in sorted(idle & flow.dependence.read)]
     if read:

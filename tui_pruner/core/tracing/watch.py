@@ -280,7 +280,7 @@ class Watch(KnownNumbers):
 
 
 def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the bounds of a slice must count; None where one is fixed, or the index is more than slices."""
+    """What the bounds of a slice must count; None where a bound is fixed, or the index is more than slices."""
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
         return None
@@ -289,7 +289,7 @@ def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tupl
 
 
 def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the sizes of a split must count; None where one is fixed."""
+    """What the sizes of a split must count; None where a size is fixed."""
     each = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(widths)
     known: list[ReadWidth] = [size for size in each if type(size) is ReadWidth]
     return [*zip(known, widths)] if len(known) == len(each) == len(widths) else None
@@ -311,7 +311,7 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch) -
             names = (*names, "groups")
         if names:
             tensors = [*module._parameters.values(), *module._buffers.values(), *(module.parameters() if module._modules else ())]
-            labels = [found for one in tensors if one is not None and (found := watch.known(one)) is not None]
+            labels = [found for tensor in tensors if tensor is not None and (found := watch.known(tensor)) is not None]
         for name in names:
             changed.append((state, name, state[name]))
             state[name] = ReadWidth(state[name], watch, (labels,))

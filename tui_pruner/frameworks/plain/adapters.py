@@ -129,7 +129,7 @@ def rewritable(module: nn.Module) -> bool:
     )
 
 
-def free_attentions(model: nn.Module) -> nn.Module:
+def rewrite_attentions(model: nn.Module) -> nn.Module:
     """Rewrite the attentions of a model in place, which must be a copy, and return it. PyTorch's fused layers then do not use them."""
     for module in model.modules():
         if rewritable(module):
@@ -141,7 +141,7 @@ def free_attentions(model: nn.Module) -> nn.Module:
     return model
 
 
-def settle_attentions(model: nn.Module) -> nn.Module:
+def restore_uncut_attentions(model: nn.Module) -> nn.Module:
     """Give attentions that lost nothing PyTorch's own class again, in place, and return the model."""
     for module in model.modules():
         attention: Any = module

@@ -19,7 +19,7 @@ import tui_pruner.frameworks.ultralytics  # noqa: F401  # any module may be one 
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.model.copies import named_tensors
-from tui_pruner.core.model.inputs import Inputs, checked, lively, taken
+from tui_pruner.core.model.inputs import Inputs, checked, each_batch, with_varied_values
 from tui_pruner.core.model.layers import compute_weights
 from tui_pruner.core.model.recorded_forward import isolated
 from tui_pruner.core.pruning.importance import Calibration, Gradients, Ranking, by_axis, calibrated_axes
@@ -30,18 +30,18 @@ from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials_of
 from tui_pruner.core.search.planner import Planner
-from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Ring, rivals, ways
+from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, RivalComparison, planning_methods, rivals
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.tracing.adapters import Adapter, register_own
-from tui_pruner.core.tracing.steadiness import chance, demand_steady, remarks_on
-from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, going_on
+from tui_pruner.core.tracing.determinism import chance, demand_deterministic, remarks_on
+from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, user_code
 from tui_pruner.frameworks.plain.adapters import (
     REMARK,
     forward_of,
-    free_attentions,
     free_recurrent,
     in_a_batch,
-    settle_attentions,
+    restore_uncut_attentions,
+    rewrite_attentions,
     settle_recurrent,
 )
 
@@ -106,7 +106,7 @@ class OpenedModule(Checkpoint):
         """Convert a model made from it to the dtypes and the device of the user's module, in place, and return it."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
-        return settle_recurrent(settle_attentions(model))
+        return settle_recurrent(restore_uncut_attentions(model))
 
 
 def open_module(
@@ -124,11 +124,11 @@ def open_module(
     if followed is not None:
         inputs = in_a_batch(replace(inputs, forward=followed))
     register_own(adapters or {})
-    with chance(0), going_on(name_of(module)):
-        opened = replace(opened_module(module, lively(inputs)), approximate=approximate)
+    with chance(0), user_code(name_of(module)):
+        opened = replace(opened_module(module, with_varied_values(inputs)), approximate=approximate)
         try:
             analysis = analyse(opened)
-            steps = demand_steady(analysis.skeleton, analysis.inputs)
+            steps = demand_deterministic(analysis.skeleton, analysis.inputs)
             remarks = [f"{opened.family} {REMARK}"] if followed is not None else []
             analysis = replace(analysis, notes=(*analysis.notes, *remarks, *remarks_on(analysis.skeleton, analysis.inputs, steps)))
         except (PrunerError, MemoryError):
@@ -148,7 +148,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
-    own = free_recurrent(free_attentions(independent(module).eval()))
+    own = free_recurrent(rewrite_attentions(independent(module).eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():
@@ -177,7 +177,7 @@ def independent(module: nn.Module) -> nn.Module:
                 fresh = value.detach().clone()
                 memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
     try:
-        with going_on("the copy"):
+        with user_code("the copy"):
             return copy.deepcopy(module, memo)
     except Exception:  # a lock, a generator, an open file: what is then shared with the copy is not a tensor
         return isolated(module)
@@ -299,13 +299,13 @@ def planned_on(
     curves = curves_of(planner.ladders.ladders, damage)
     for tolerance in TOLERANCES:
         planner.rules = replace(planner.rules, tolerance=tolerance)
-        searches = {name: search for name, search in ways(planner, "obs", curves, None).items() if name in COMPETING}
+        searches = {name: search for name, search in planning_methods(planner, "obs", curves, None).items() if name in COMPETING}
         found, budget = rivals(planner, targets, "obs", searches)
         if found:
             break
     else:
         raise RequestError(budget.stopped)
-    ring = Ring(planner, original, working, held_out, OriginalPredictions(original, held_out))
+    ring = RivalComparison(planner, original, working, held_out, OriginalPredictions(original, held_out))
     best = min(ring.tried(found), key=lambda tried: tried.distance) if len(found) > 1 else None
     step = best.rival.budget.step if best else found[0].budget.step
     assert step is not None
@@ -345,8 +345,8 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
     mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     square = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     done = 0
-    for done, batch in enumerate(taken(batches), start=1):
-        with going_on("loss"):
+    for done, batch in enumerate(each_batch(batches), start=1):
+        with user_code("loss"):
             value = loss(twin, batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
             raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")

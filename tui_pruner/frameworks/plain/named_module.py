@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from tui_pruner.core.model.inputs import Inputs, inputs_of
-from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, UntrustedError, going_on
+from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, UntrustedError, user_code
 from tui_pruner.frameworks.plain.module import digest_of, name_of, structure_of
 from tui_pruner.frameworks.plain.module_file import fill
 from tui_pruner.storage.trust import fingerprint, is_trusted, short
@@ -77,7 +77,7 @@ class NamedModule:
         function = found(self.evaluate, "--evaluate")
         return lambda module: called(self.evaluate, partial(function, module))
 
-    def check_steady(self, structure: str) -> None:
+    def check_deterministic(self, structure: str) -> None:
         """Refuse a function that builds another module than one of this structure: saved weights could not be loaded into it.
 
         Raises:
@@ -103,7 +103,7 @@ def found(name: str, option: str) -> Any:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        with going_on("it"):
+        with user_code("it"):
             value: Any = importlib.import_module(package)
     except Exception as error:
         raise RequestError(
@@ -124,7 +124,7 @@ def called(name: str, function: Any) -> Any:
         ProgramEnd: it would have ended this program.
     """
     try:
-        with going_on(f"{name}()"):
+        with user_code(f"{name}()"):
             return function()
     except ProgramEnd:
         raise
@@ -151,7 +151,7 @@ def pickled_module(file: Path) -> nn.Module:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        with going_on(str(file)):
+        with user_code(str(file)):
             content = torch.load(file, map_location="cpu", weights_only=False)
     except (ProgramEnd, MemoryError):
         raise

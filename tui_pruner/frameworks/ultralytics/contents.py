@@ -135,7 +135,7 @@ def guard(architecture: Mapping[str, Any], task: str) -> dict[str, Any]:
     survives a stock fine-tuning too.
     """
     original = unguard(architecture)
-    return {**original, "backbone": [[-1, 1, way_out(original, task), []]], GUARDED_BACKBONE: original.get("backbone", [])}
+    return {**original, "backbone": [[-1, 1, train_refusal(original, task), []]], GUARDED_BACKBONE: original.get("backbone", [])}
 
 
 def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def unguard(architecture: Mapping[str, Any]) -> dict[str, Any]:
     return original
 
 
-def way_out(architecture: Mapping[str, Any], task: str) -> str:
+def train_refusal(architecture: Mapping[str, Any], task: str) -> str:
     """The error message for a user who calls `train()` on a pruned file."""
     module, trainer = trainer_of(architecture, task)
     return (

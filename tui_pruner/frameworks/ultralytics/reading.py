@@ -155,14 +155,14 @@ def _loaded_by_name(file: Path, neutral: Path) -> Loaded:
         with permitting(taken):
             return Loaded(stock_tasks().torch_safe_load(str(neutral), safe_only=True)[0], taken, in_full=False)
 
-    return _told_as_ours(file, load, safe_only=True)
+    return _raised_as_checkpoint_error(file, load, safe_only=True)
 
 
 def _loaded_in_full(file: Path, neutral: Path) -> Loaded:
-    return _told_as_ours(file, lambda: Loaded(*load_in_full(file, neutral), in_full=True), safe_only=False)
+    return _raised_as_checkpoint_error(file, lambda: Loaded(*load_in_full(file, neutral), in_full=True), safe_only=False)
 
 
-def _told_as_ours(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
+def _raised_as_checkpoint_error(file: Path, load: Callable[[], Loaded], safe_only: bool) -> Loaded:
     """Convert what a library raises about a file to our own error."""
     try:
         return load()

@@ -209,7 +209,7 @@ class SharedRun:
             self._memory.attach((below, module) for path, block in blocks for below, module in block.named_modules(prefix=path))
             with self._memory.recording() as known:
                 self._original.backend(image)
-            return not known.disturbed and all(self._answers(known, depth, image, whole) for depth in known.depths)
+            return not known.changed_in_place and all(self._answers(known, depth, image, whole) for depth in known.depths)
 
     def _answers(self, known: Known, depth: int, image: Any, whole: Any) -> bool:
         with self._memory.answering(known, depth):

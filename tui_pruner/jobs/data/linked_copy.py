@@ -50,7 +50,7 @@ def labels_of(model: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != usual[name] and task in LABELS[name][1]}
 
 
-def meant_by(model: Any) -> tuple[dict[str, Any], int]:
+def meaning_of_labels(model: Any) -> tuple[dict[str, Any], int]:
     """Return what a model's training made of labels, and the channels of its images: what data has to fit besides classes and task."""
     from tui_pruner.core.model.layers import image_channels
 
@@ -163,7 +163,7 @@ class TrainingData(NamedTuple):
             DataError: other classes, another task, other images, or no labels.
         """
         for split in self:
-            check_fits(split, classes, task, *meant_by(model))
+            check_fits(split, classes, task, *meaning_of_labels(model))
 
 
 class View(NamedTuple):

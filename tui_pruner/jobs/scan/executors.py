@@ -221,7 +221,7 @@ EXECUTORS = {
     "local": "tui_pruner.jobs.scan.executors",
     "ray": "tui_pruner.jobs.scan.ray_cluster",
 }
-"""The module of each executor; its function is `landings`."""
+"""The module of each executor; its function is `trial_results`."""
 
 
 def executor_for(wanted: ScanExecutor) -> Executor:
@@ -232,16 +232,16 @@ def executor_for(wanted: ScanExecutor) -> Executor:
     """
     if wanted.name not in EXECUTORS:
         raise RequestError(f"no executor {wanted.name!r}: it is one of {', '.join(EXECUTORS)}")
-    executor: Executor = importlib.import_module(EXECUTORS[wanted.name]).landings
+    executor: Executor = importlib.import_module(EXECUTORS[wanted.name]).trial_results
     return executor
 
 
-def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def trial_results(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """The baseline first, then trial by trial; from several processes, task by task as they finish."""
     if context.parameters.executor.workers > 1:
         from tui_pruner.jobs.scan import workers
 
-        yield from workers.worker_landings(context, trials)
+        yield from workers.results_of_workers(context, trials)
         return
     with trial_runner(context.analysis, context.data, context.parameters) as found:
         yield TrialResults(found.baseline)

@@ -21,7 +21,7 @@ from tui_pruner.domain.errors import JobError, RequestError
 from tui_pruner.engine.client import as_error
 from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
 from tui_pruner.jobs.scan.executors import ScanContext, TrialResults
-from tui_pruner.jobs.scan.workers import Order, Task, TaskResult, claim_cores, common_folder, order_of, own, tasks_of
+from tui_pruner.jobs.scan.workers import Order, Task, TaskResult, claim_cores, common_folder, order_of, tasks_of, worker_folder
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
 
@@ -39,7 +39,7 @@ def run_task(order: bytes, task: bytes, content: list[Any]) -> dict[str, Any]:
     os.environ.update(child_environment())
     try:
         given = Order.from_json(order)
-        local = given.model_copy(update={"parameters": at_hand(given.parameters, content)})
+        local = given.model_copy(update={"parameters": with_local_checkpoint(given.parameters, content)})
         result = done(kept(local.to_json()).runner, Task.from_json(task), name_of_node())
         return {"result": result.model_dump()}
     except Exception as error:
@@ -68,12 +68,12 @@ def kept(order: bytes) -> Kept:
     from tui_pruner.jobs.scan.workers import working
 
     given, opened, common = Order.from_json(order), contextlib.ExitStack(), common_folder()
-    tempfile.tempdir = str(own().folder)
+    tempfile.tempdir = str(worker_folder().folder)
     cores = claim_cores(math.ceil(given.parameters.executor.cpus_per_task), common) if given.parameters.device == "cpu" else []
     return Kept(opened.enter_context(working(given)), opened, cores)
 
 
-def at_hand(parameters: ScanParameters, content: list[Any]) -> ScanParameters:
+def with_local_checkpoint(parameters: ScanParameters, content: list[Any]) -> ScanParameters:
     """The parameters with a checkpoint on this node: where none has its SHA-256, it is fetched into the cache folder."""
     if not content or sha256_of(Path(parameters.checkpoint)) == parameters.sha256:
         return parameters
@@ -102,7 +102,7 @@ PATIENCE = 15.0
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
 
 
-def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def trial_results(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """Task by task, in any order nodes are done.
 
     Raises:
@@ -124,7 +124,7 @@ def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialRe
             while waiting:
                 ready, _ = ray.wait(list(waiting), timeout=PATIENCE)
                 for reference in ready:
-                    yield landed(ray, reference, waiting.pop(reference))
+                    yield result_of_task(ray, reference, waiting.pop(reference))
                 if not ready and not able(ray.nodes(), need):
                     yield TrialResults(remarks=(f"waiting: no node of the cluster has {described(need)}",))
         finally:
@@ -132,7 +132,7 @@ def landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialRe
                 ray.cancel(reference, force=True)
 
 
-def landed(ray: Any, reference: Any, task: Task) -> TrialResults:
+def result_of_task(ray: Any, reference: Any, task: Task) -> TrialResults:
     """The result of a task; where its workers died repeatedly, that is the reason for each of its trials."""
     try:
         answer = ray.get(reference)

@@ -59,7 +59,7 @@ class StopSignal:
         self._asked = False
         self._waiting = False
 
-    def results(self, landings: Iterator[TrialResults]) -> Iterator[TrialResults]:
+    def results(self, trial_results: Iterator[TrialResults]) -> Iterator[TrialResults]:
         """Results as they arrive, until all have arrived or the signal came.
 
         Raises:
@@ -70,15 +70,15 @@ class StopSignal:
                 self._waiting = True
                 if self._asked:
                     raise ScanStopped
-                landing = next(landings, None)
+                arrived = next(trial_results, None)
             finally:
                 self._waiting = False
-            if landing is None:
+            if arrived is None:
                 return
-            yield landing
+            yield arrived
 
     @contextlib.contextmanager
-    def heeded(self) -> Iterator[None]:
+    def signal_handled(self) -> Iterator[None]:
         """Handle the signal."""
         before = signal.signal(signal.SIGTERM, self._take)
         try:
@@ -116,14 +116,14 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     missing = list({trial.digest: trial for trial in trials if trial.digest not in known or BASELINE not in known}.values())
     found = Found(len({trial.digest for trial in trials}), known)
     if missing or BASELINE not in known:
-        measure(scan, executor, dearest_first(scan, missing), found, Teller(scan, trials, found, on_progress))
+        measure(scan, executor, costliest_first(scan, missing), found, ScanReporter(scan, trials, found, on_progress))
     result = result_of(scan, trials, found.metrics, [*failures(trials, found.broken), *(failure_of(s, s.reason) for s in impossible)])
     wanted = found.total if found.stopped else 0
     run = {"remarks": found.remarks, "cached": cached, "seconds": time.perf_counter() - started, "wanted": wanted}
     return result.model_copy(update={"notes": notes_of(scan, found.metrics[BASELINE]), **run})
 
 
-def dearest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
+def costliest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
     """The trials by the FLOPs that their groups can save, largest first; the trials of a group one after the other."""
     from tui_pruner.core.pruning.preview import Arithmetic
 
@@ -135,7 +135,7 @@ def dearest_first(scan: Scan, trials: Sequence[Trial]) -> list[Trial]:
 
 
 @dataclass
-class Teller:
+class ScanReporter:
     """Reports the progress of a scan, and the results since the last report."""
 
     scan: Scan
@@ -177,7 +177,7 @@ class Teller:
         )  # fmt: skip
 
 
-def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, teller: Teller) -> None:
+def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Found, reporter: ScanReporter) -> None:
     """Let the executor measure trials, and store each result; SIGTERM ends that where the parameters allow it.
 
     Raises:
@@ -186,10 +186,10 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
     stop = StopSignal()
     with contextlib.ExitStack() as open_things:
         if scan.parameters.stops_early:
-            open_things.enter_context(stop.heeded())
-        landings = open_things.enter_context(contextlib.closing(executor(scan, missing)))
+            open_things.enter_context(stop.signal_handled())
+        trial_results = open_things.enter_context(contextlib.closing(executor(scan, missing)))
         try:
-            take(scan, missing, stop.results(landings), found, teller)
+            take(scan, missing, stop.results(trial_results), found, reporter)
         except ScanStopped:
             found.stopped = True
     if found.stopped and BASELINE not in found.metrics:
@@ -198,35 +198,35 @@ def measure(scan: Scan, executor: Executor, missing: Sequence[Trial], found: Fou
         raise JobError(f"no worker came back with a result: {next(iter(found.broken.values()), 'there was no task')}")
 
 
-def take(scan: Scan, missing: Sequence[Trial], landings: Iterator[TrialResults], found: Found, teller: Teller) -> None:
+def take(scan: Scan, missing: Sequence[Trial], trial_results: Iterator[TrialResults], found: Found, reporter: ScanReporter) -> None:
     """Store and report results."""
     names = {trial.digest: f"{trial.layer} -{trial.ratio:.0%}" for trial in missing}
     tried = f"{plural(len({trial.group for trial in missing}), 'group')} x {plural(len({trial.ratio for trial in missing}), 'ratio')}"
     done = found.total - len(missing)
-    teller.tell(done, f"validating the checkpoint, then {tried}")
-    for landing in landings:
-        for remark in (*landing.remarks, *settle_baseline(scan, landing, found)):
-            teller.tell(done, remark)
+    reporter.tell(done, f"validating the checkpoint, then {tried}")
+    for arrived in trial_results:
+        for remark in (*arrived.remarks, *store_baseline(scan, arrived, found)):
+            reporter.tell(done, remark)
             found.remarks += [remark] if remark not in found.remarks else []
-        if not teller.begun:
-            teller.tell(done, tried)
-        for digest, outcome in landing.outcomes.items():
+        if not reporter.begun:
+            reporter.tell(done, tried)
+        for digest, outcome in arrived.outcomes.items():
             done += 1
             keep(scan, digest, outcome, found)
             metrics = {} if isinstance(outcome, str) else outcome
-            teller.tell(done, ", ".join(filter(None, (tried, names[digest], landing.where))), metrics)
+            reporter.tell(done, ", ".join(filter(None, (tried, names[digest], arrived.where))), metrics)
 
 
-def settle_baseline(scan: Scan, landing: TrialResults, found: Found) -> list[str]:
+def store_baseline(scan: Scan, arrived: TrialResults, found: Found) -> list[str]:
     """Store the first baseline; add a remark where another one differs, since drops would then be of two models."""
-    if landing.baseline is None:
+    if arrived.baseline is None:
         return []
-    known = found.metrics.setdefault(BASELINE, landing.baseline)
-    if known is landing.baseline:
+    known = found.metrics.setdefault(BASELINE, arrived.baseline)
+    if known is arrived.baseline:
         scan.store.keep(BASELINE, known)
-    (name, value), (_, first) = main_metric(landing.baseline) or ("", 0.0), main_metric(known) or ("", 0.0)
+    (name, value), (_, first) = main_metric(arrived.baseline) or ("", 0.0), main_metric(known) or ("", 0.0)
     remark = (
-        f"{landing.where or 'this run'} has {name} {value:.4f} for the checkpoint instead of {first:.4f}: its trials are off by as much"
+        f"{arrived.where or 'this run'} has {name} {value:.4f} for the checkpoint instead of {first:.4f}: its trials are off by as much"
     )
     return [remark] if abs(value - first) > APART and remark not in found.remarks else []
 

@@ -48,7 +48,7 @@ def common_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Own:
+class WorkerFolder:
     """A folder of this process, and the note that has it removed after the process is gone; valid while this object exists."""
 
     folder: Path
@@ -56,13 +56,13 @@ class Own:
 
 
 @functools.cache
-def own() -> Own:
+def worker_folder() -> WorkerFolder:
     """This process's folder. Ray kills workers without notice, so leftovers of dead workers are removed here."""
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix="tui-pruner-worker-"))
     note = removed_at_next_start(folder)
     note.__enter__()
-    return Own(folder, note)
+    return WorkerFolder(folder, note)
 
 
 def claim_cores(count: int, common: Path) -> list[TextIO]:
@@ -161,7 +161,7 @@ def plain(trial: Trial) -> TaskTrial:
     return TaskTrial(digest=trial.digest, group=trial.group, layer=trial.layer, ratio=trial.ratio, places=places)
 
 
-def revived(trial: TaskTrial) -> Trial:
+def trial_from_plain(trial: TaskTrial) -> Trial:
     """A trial from plain data."""
     import numpy as np
 
@@ -204,7 +204,7 @@ def done(found: TrialRunner, task: Task, where: str) -> TaskResult:
     started = time.perf_counter()
     metrics: dict[str, dict[str, float]] = {}
     reasons: dict[str, str] = {}
-    for trial, outcome in found.outcomes([revived(trial) for trial in task.trials]):
+    for trial, outcome in found.outcomes([trial_from_plain(trial) for trial in task.trials]):
         if isinstance(outcome, str):
             reasons[trial.digest] = outcome
         else:
@@ -240,8 +240,8 @@ class Worker:
             remark = f"a worker {first}: its {len(task.trials)} trials ran again"
             if result is None:
                 return TrialResults(outcomes={trial.digest: f"its worker {death}, twice" for trial in task.trials}, remarks=(remark,))
-            return landed(result, remark)
-        return landed(result)
+            return as_trial_results(result, remark)
+        return as_trial_results(result)
 
     def end(self) -> None:
         """Kill the child, and start no other."""
@@ -297,7 +297,7 @@ class Worker:
         self._child = None
 
 
-def worker_landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
+def results_of_workers(context: ScanContext, trials: Sequence[Trial]) -> Generator[TrialResults, None, None]:
     """Task by task, in the order in which they finish."""
     count = context.parameters.executor.workers
     tasks = tasks_of(context, trials, count)
@@ -323,7 +323,7 @@ def worker_landings(context: ScanContext, trials: Sequence[Trial]) -> Generator[
         pool.shutdown(cancel_futures=True)
 
 
-def landed(result: TaskResult, *remarks: str) -> TrialResults:
+def as_trial_results(result: TaskResult, *remarks: str) -> TrialResults:
     """A result in the form that all executors return."""
     return TrialResults(result.baseline, {**result.metrics, **result.reasons}, result.where, remarks)
 

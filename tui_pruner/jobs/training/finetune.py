@@ -33,7 +33,7 @@ from tui_pruner.jobs.data.linked_copy import (
 from tui_pruner.jobs.recover import write_stage
 from tui_pruner.jobs.tools import OnProgress, chosen_devices
 from tui_pruner.jobs.training.distillation import distillation_settings, open_teacher, own_names_of
-from tui_pruner.jobs.training.run import Reporter, TrainingRun, passed_on, run_of, stopping_on_signals
+from tui_pruner.jobs.training.run import Reporter, TrainingRun, forwarded_reports, run_of, stopping_on_signals
 from tui_pruner.jobs.training.trainers import ExactState, forget_others, keeping_structure, trainer_of
 from tui_pruner.jobs.validate import measure, opened
 from tui_pruner.storage import paths
@@ -180,7 +180,7 @@ def train(
     if run.done.exists():
         return notes
     device = devices(parameters.device)
-    with explained(run, parameters), stopping_on_signals(run.stop), passed_on(run.progress, on_progress):
+    with explained(run, parameters), stopping_on_signals(run.stop), forwarded_reports(run.progress, on_progress):
         settings = {
             **recipe_of(checkpoint.content.get("train_args", {})),
             **settings_of(parameters, view, run),

@@ -168,7 +168,7 @@ class Reporter:
         """Report the losses so far; where one process trains alone, stop between two batches."""
         self._batches += 1
         if trainer.world_size <= 1:
-            self._heed(trainer)
+            self._stop_if_requested(trainer)
         if time.monotonic() - self._told >= REPORT_EVERY:
             self._tell(trainer, losses(trainer))
 
@@ -179,7 +179,7 @@ class Reporter:
                 f"the loss is not a number in epoch {trainer.epoch + 1}: lower the learning rate (--lr0, now {trainer.args.lr0:g}) "
                 "or look for damaged labels"
             )
-        self._heed(trainer)
+        self._stop_if_requested(trainer)
         self._tell(trainer, losses(trainer), ": validating")
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
@@ -190,7 +190,7 @@ class Reporter:
             metrics = {**losses(trainer), **{name: float(value) for name, value in trainer.metrics.items()}}
             self._tell(trainer, metrics, ": validating the best" if last else "")
 
-    def _heed(self, trainer: Any) -> None:
+    def _stop_if_requested(self, trainer: Any) -> None:
         trainer.stop = trainer.stop or self._stop.exists()
 
     def _tell(self, trainer: Any, metrics: dict[str, float], phase: str = "") -> None:
@@ -221,7 +221,7 @@ def rank() -> int:
 
 
 @contextlib.contextmanager
-def passed_on(file: Path, on_progress: OnProgress) -> Iterator[None]:
+def forwarded_reports(file: Path, on_progress: OnProgress) -> Iterator[None]:
     """Pass on each report that is written into a file within the `with` block."""
     over = threading.Event()
     follower = threading.Thread(target=follow, args=(file, on_progress, over), name="follow training", daemon=True)
@@ -238,12 +238,12 @@ def follow(file: Path, on_progress: OnProgress, over: threading.Event) -> None:
     place = 0
     while True:
         last = over.wait(LOOK_EVERY)
-        place += pass_on_from(file, place, on_progress)
+        place += forward_reports_from(file, place, on_progress)
         if last:
             return
 
 
-def pass_on_from(file: Path, place: int, on_progress: OnProgress) -> int:
+def forward_reports_from(file: Path, place: int, on_progress: OnProgress) -> int:
     """Pass on the complete lines from an offset in a file; return the number of bytes."""
     try:
         with file.open("rb") as stream:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import BYTES, legible
-from tui_pruner.jobs.tools import StockTool, UnhurriedEvaluations, tool_for
+from tui_pruner.jobs.tools import StockTool, UntimedEvaluations, tool_for
 from tui_pruner.jobs.validate import without_fonts
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def trainer_of(model: nn.Module) -> StockTool:
     return tool_for(model, TRAINERS, "cannot be fine-tuned here")
 
 
-class KeepsStructure(UnhurriedEvaluations):
+class KeepsStructure(UntimedEvaluations):
     """A trainer mixin: the network stays as it is, also on resuming, and checkpoints are written completely or not at all."""
 
     last: Any
@@ -164,10 +164,10 @@ class KeepsStructure(UnhurriedEvaluations):
     def optimizer_step(self) -> None:
         """As stock, with the penalty on normalisation scales if requested."""
         if self.sparsity:
-            from tui_pruner.core.recovery.reconstruction import press
+            from tui_pruner.core.recovery.reconstruction import add_sparsity_penalty
 
             network = getattr(self.model, "module", self.model)
-            press(getattr(network, "student_model", network), self.sparsity, self.scaler.get_scale())
+            add_sparsity_penalty(getattr(network, "student_model", network), self.sparsity, self.scaler.get_scale())
         super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> Any:

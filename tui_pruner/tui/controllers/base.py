@@ -61,7 +61,7 @@ class Dialogs(Protocol):
     def data_near(self, model: str) -> Sequence[str]:
         """The data yamls near a checkpoint."""
 
-    def retell(self, text: str) -> None:
+    def replace_prompt_text(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""
 
     def ask_recipe(

@@ -116,7 +116,7 @@ class FileController(Controller):
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Handlers of written files."""
-        return {FileWritten: self.tell_written, PlanSaved: self.tell_saved}
+        return {FileWritten: self.report_written, PlanSaved: self.report_saved}
 
     @property
     def opening(self) -> Opening:
@@ -228,7 +228,7 @@ class FileController(Controller):
         """
         self.dialogs.start(self._queue_on_file(make, then), "writing the model for a job")
 
-    def tell_written(self, event: FileWritten) -> None:
+    def report_written(self, event: FileWritten) -> None:
         """Report where the file is and what was checked."""
         result = event.result
         self.store.update(session=self.state.session.model_copy(update={"unsaved": False}))
@@ -238,7 +238,7 @@ class FileController(Controller):
         self.store.note(f"wrote {Path(result.output).name}, {checked}{masked}")
         self.say(f"wrote {result.output}, {checked}{masked}")
 
-    def tell_saved(self, event: PlanSaved) -> None:
+    def report_saved(self, event: PlanSaved) -> None:
         """Report where the plan is."""
         text = f"saved {plural(event.result.steps, 'step')} to"
         self.store.note(f"{text} {Path(event.result.output).name}")

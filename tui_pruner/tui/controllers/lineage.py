@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
 from tui_pruner.tui.actions import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
-from tui_pruner.tui.controllers.lists import ListController, ListView, Way
+from tui_pruner.tui.controllers.lists import CursorMove, ListController, ListView
 from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_specs.export import StagePair, detections, stage_file
 from tui_pruner.tui.messages import ModelChosen
@@ -157,8 +157,12 @@ class StageListController(ListController):
         return (
             *self.moves(
                 "stage-move",
-                Way("up,left,k", "Stage before", "Go to the stage above, or the dot on the left; drag the target down.", "up left k"),
-                Way("down,right,j", "Stage after", "Go to the stage below, or the dot on the right; drag the target up.", "down right j"),
+                CursorMove(
+                    "up,left,k", "Stage before", "Go to the stage above, or the dot on the left; drag the target down.", "up left k"
+                ),
+                CursorMove(
+                    "down,right,j", "Stage after", "Go to the stage below, or the dot on the right; drag the target up.", "down right j"
+                ),
             ),
             Action(
                 id="go-to-stage",

@@ -28,7 +28,7 @@ class ListView(Protocol):
 
 
 @dataclass(frozen=True)
-class Way:
+class CursorMove:
     """One direction of the cursor: its keys, and its words in help and footer."""
 
     keys: str
@@ -58,7 +58,7 @@ class ListController:
         """Move the cursor."""
         raise NotImplementedError
 
-    def moves(self, stem: str, back: Way, on: Way) -> Sequence[Action]:
+    def moves(self, stem: str, back: CursorMove, on: CursorMove) -> Sequence[Action]:
         """The two actions that move the cursor, by ids that begin with `stem`."""
         return [
             Action(
@@ -111,8 +111,8 @@ class JobListController(ListController):
         return (
             *self.moves(
                 "job-move",
-                Way("up,k", "Job above", "Go to the job above.", "up k"),
-                Way("down,j", "Job below", "Go to the job below.", "down j"),
+                CursorMove("up,k", "Job above", "Go to the job above.", "up k"),
+                CursorMove("down,j", "Job below", "Go to the job below.", "down j"),
             ),
             Action(
                 id="cancel-chosen",
@@ -211,8 +211,8 @@ class ImageListController(ListController):
         return (
             *self.moves(
                 "image",
-                Way("left,up,k", "Previous image", "Go to the image before, which changed more.", "left k", "previous"),
-                Way("right,down,j", "Next image", "Go to the next image, which changed less.", "right j", "next"),
+                CursorMove("left,up,k", "Previous image", "Go to the image before, which changed more.", "left k", "previous"),
+                CursorMove("right,down,j", "Next image", "Go to the next image, which changed less.", "right j", "next"),
             ),
             Action(
                 id="pictures",

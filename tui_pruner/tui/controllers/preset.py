@@ -19,7 +19,7 @@ from tui_pruner.tui.state import AppState
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import BlockView, LayerView
 
-GENTLE = (5, 10)
+UNIFORM_PERCENTS = (5, 10)
 ANY = "*"
 
 
@@ -155,7 +155,7 @@ def presets(blocks: Sequence[BlockView], marks: Collection[str], word: str = "ma
     sections = {section: tuple(_layers(blocks, section, marks)) for section in SECTIONS}
     every = tuple(layer for layers in sections.values() for layer in layers)
     scope = f"of the {plural(len(every), f'{word} layer')}" if marks else f"of all {plural(len(every), 'layer')} that can be cut"
-    gentle = [Preset(f"{percent} %", scope, every, percent) for percent in GENTLE]
+    gentle = [Preset(f"{percent} %", scope, every, percent) for percent in UNIFORM_PERCENTS]
     marked = f"{word} " if marks else ""
     typed = [Preset(section, f"{plural(len(layers), f'{marked}layer')}: type the share", layers) for section, layers in sections.items()]
     return [preset for preset in (*gentle, *typed) if preset.layers]

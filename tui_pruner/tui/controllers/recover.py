@@ -14,7 +14,7 @@ from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, 
 from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
 from tui_pruner.tui.controllers.target import ranking
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
-from tui_pruner.tui.job_specs.compression import compression, edit, usual_lines
+from tui_pruner.tui.job_specs.compression import compression, default_lines, edit
 from tui_pruner.tui.job_specs.recovery import OWN, RECOVERIES, SPARSE, Recovery, moved, own_recovery, recovery, refit
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
 from tui_pruner.tui.state import AppState, Store
@@ -135,7 +135,7 @@ class RecoverController(Controller):
         state, output = self.state, self._files.opening.output
         begins = f"{self._files.begins}, stage by stage. A compression that was killed resumes in its folder."
         folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
-        lines = usual_lines(ranking(state), state.pending.round_to)
+        lines = default_lines(ranking(state), state.pending.round_to)
         self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
 
     def take_session(self, event: SessionChanged) -> None:

@@ -143,11 +143,11 @@ class StepController(Controller):
 
     def move(self, by: int) -> None:
         """Move the cursor to another step."""
-        self._stand(self.view.timeline.moved(by, self.state.session))
+        self._set_timeline(self.view.timeline.moved(by, self.state.session))
 
     def pin(self) -> None:
         """Hold the step under the cursor for comparison, or release it."""
-        self._stand(self.view.timeline.holding())
+        self._set_timeline(self.view.timeline.holding())
 
     def go_to(self) -> None:
         """Undo or redo until the step under the cursor is the current one."""
@@ -223,7 +223,7 @@ class StepController(Controller):
         if self.view.focus == STEPS_PANE:
             self.store.update(comparison=NotCompared(ends, self.state.session, reason))
 
-    def _stand(self, timeline: Timeline) -> None:
+    def _set_timeline(self, timeline: Timeline) -> None:
         self.store.update(timeline=timeline)
 
 

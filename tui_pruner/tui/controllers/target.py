@@ -171,7 +171,7 @@ class TargetController(Controller):
         """Move by this many positions; their plans and previews are known, so the engine is not asked."""
         slider = self.view.slider
         if slider is not None:
-            self._stand_on(slider.moved(by))
+            self._select_position(slider.moved(by))
 
     def next_measure(self) -> None:
         """Switch the measure of the target, and start again at the first position."""
@@ -226,14 +226,14 @@ class TargetController(Controller):
         self._sliders += 1
         shares = [share for share in SHARES if share < left]
         ground = self._scan_words() if usable else ""
-        self._stand_on(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
+        self._select_position(TargetSlider(self._sliders, measure, before, (start,), scan=ground), sliding=True)
         asked, drops = before.asked, usable.drops if usable else None
         ladder = PlanLadder(
             slider=self._sliders, measure=measure, shares=shares, criterion=asked.criterion, round_to=asked.round_to, scan=drops
         )
         self.engine.ask(ladder, self.take_ladder, partial(self.refuse_ladder, ladder.slider), at_once=True)
 
-    def _stand_on(self, slider: TargetSlider, **changes: object) -> None:
+    def _select_position(self, slider: TargetSlider, **changes: object) -> None:
         here = slider.here
         self.store.update(slider=slider, pending=here.asked, preview=here.preview, no_preview="", dry_run=None, no_dry_run="", **changes)
 
@@ -258,16 +258,16 @@ class TargetController(Controller):
 
         text, fault = f"{WHAT}\n{self.ground()}", fault_of(targets_in)
         self.dialogs.ask_text("Reach a target", text, EXAMPLE, self._take_target, EXAMPLE, fault=fault, suggested=True)
-        self.engine.ask(Reach(round_to=self.state.pending.round_to), self.tell_reach, self.tell_no_reach)
+        self.engine.ask(Reach(round_to=self.state.pending.round_to), self.show_reach, self.show_unknown_reach)
 
-    def tell_reach(self, reach: TargetReach) -> None:
+    def show_reach(self, reach: TargetReach) -> None:
         """Add the reachable range to the question."""
         ranges = [f"{measure} {100 * reach.least[measure]:.0f} to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
-        self.dialogs.retell(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
+        self.dialogs.replace_prompt_text(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
 
-    def tell_no_reach(self, reason: str) -> None:
+    def show_unknown_reach(self, reason: str) -> None:
         """Show in the question why the reachable range is unknown; the question can still be answered."""
-        self.dialogs.retell(f"{WHAT}\nThe reachable range is not known: {reason}.\n{self.ground()}")
+        self.dialogs.replace_prompt_text(f"{WHAT}\nThe reachable range is not known: {reason}.\n{self.ground()}")
 
     def scan(self) -> None:
         """Start a scan of the sensitivity; while one runs, stop it and keep its results."""

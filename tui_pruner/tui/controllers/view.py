@@ -224,7 +224,7 @@ class ViewController(Controller):
     def next_problem(self) -> None:
         """Jump to the next layer with a pending cut or a change."""
         state = self.state
-        changed = {layer.name for layer in state.layers.values() if state.change(layer).pending or state.change(layer).reads_less}
+        changed = {layer.name for layer in state.layers.values() if state.change(layer).pending or state.change(layer).has_fewer_inputs}
         self.store.update(tree=self.view.tree.next_of(changed | set(state.pending.amounts)))
 
     def next_pane(self) -> None:

@@ -47,7 +47,7 @@ RECIPE = (
 """The stages in their order, as in `storage.recipe`: the cut is always proved, and everything is kept in one folder."""
 
 
-def usual_lines(criterion: str, round_to: int) -> dict[str, str]:
+def default_lines(criterion: str, round_to: int) -> dict[str, str]:
     """The default recipe, with the criterion and the rounding of the session."""
     others = [*([f"criterion={criterion}"] if criterion != REPAIR else []), *([f"round-to={round_to}"] if round_to > 1 else [])]
     return {item.stage: " ".join([item.value, *(others if item.stage == "target" else [])]) for item in RECIPE}
@@ -68,7 +68,7 @@ def settings_of(stage: str) -> str:
     return f"{stage}: {' '.join(words)}; off leaves it out"
 
 
-def understood(lines: Mapping[str, str], steps: int) -> dict[str, str]:
+def parsed_recipe(lines: Mapping[str, str], steps: int) -> dict[str, str]:
     """The lines of a recipe in their short form; `steps`: the session's number of steps, which are the plan without a target.
 
     Raises:
@@ -91,7 +91,7 @@ def _present(job: QueuedJob) -> str:
     return f"{progress.done}/{progress.total} {progress.doing}" if progress.total else progress.doing
 
 
-def course(job: QueuedJob) -> dict[str, tuple[str, str]]:
+def stage_states(job: QueuedJob) -> dict[str, tuple[str, str]]:
     """The state and the result of each stage of a compression; no state for a skipped stage."""
     here = job.progress.stage if job.progress is not None and not job.over else ""
     found = {}

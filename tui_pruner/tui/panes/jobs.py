@@ -13,7 +13,7 @@ from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.drawing import GLYPHS, broken, curve, fit, fit_clauses, fit_middle, slider, wrapped
-from tui_pruner.tui.job_specs.compression import course
+from tui_pruner.tui.job_specs.compression import stage_states
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.job_specs.measurement import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
@@ -244,7 +244,7 @@ def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> lis
     lines = [Text(line.plain, colours.BAD if job.state == FAILED else colours.STRONG) for line in wrapped(_state(job, before, now), width)]
     if job.error is not None:
         lines += wrapped(str(job.error), width, colours.BAD if job.state == FAILED else colours.MUTED)
-    lines += _section("Stages", [(stage, " ".join(dict.fromkeys(told)).strip()) for stage, told in course(job).items()], width)
+    lines += _section("Stages", [(stage, " ".join(dict.fromkeys(told)).strip()) for stage, told in stage_states(job).items()], width)
     lines += _section("Result", job.outcome.details, width)
     if job.state == RUNNING and job.progress is not None:
         lines += _section("So far", [("doing", job.progress.doing), *shown_metrics(job.progress.metrics)], width)

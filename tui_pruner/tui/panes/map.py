@@ -183,7 +183,7 @@ def tint_of(row: Row, state: AppState) -> str:
     if any(state.in_conflict(layer.name) for layer in row.layers):
         return colours.CONFLICT_TINT
     asked = any(state.pending.of(layer.name) for layer in row.layers)
-    if asked or now != after or any(change.pending or change.reads_less for change in changes):
+    if asked or now != after or any(change.pending or change.has_fewer_inputs for change in changes):
         return colours.PENDING_TINT
     cut = list(now[:1]) != list(row.output_shape[:1]) or any(change.stepped for change in changes)
     return colours.CUT_TINT if cut else colours.BAND

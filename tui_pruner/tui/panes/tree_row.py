@@ -296,7 +296,7 @@ def _layer_status(row: Row, state: AppState) -> Cell:
         return amount.written(GLYPHS.minus), f"bold {colours.GOOD}"
     if change.pending:
         return "affected", colours.WARNING
-    if change.reads_less:
+    if change.has_fewer_inputs:
         return FEWER_INPUTS, colours.WARNING
     if change.gone:
         return "dropped", colours.GOOD
@@ -316,7 +316,7 @@ def _block_status(row: Row, state: AppState) -> Cell:
     changes = [state.change(layer) for layer in row.layers]
     if any(change.pending for change in changes):
         return "affected", colours.WARNING
-    if any(change.reads_less for change in changes):
+    if any(change.has_fewer_inputs for change in changes):
         return FEWER_INPUTS, colours.WARNING
     if cut := sum(change.stepped for change in changes):
         return f"{cut} cut", colours.GOOD
@@ -370,7 +370,7 @@ def _change_style(row: Row, look: Look) -> str:
     if any(look.state.pending.of(layer.name) for layer in row.layers):
         return f"bold {colours.GOOD}"
     changes = [look.state.change(layer) for layer in row.layers]
-    if any(change.pending or change.reads_less for change in changes):
+    if any(change.pending or change.has_fewer_inputs for change in changes):
         return colours.WARNING
     return ""
 

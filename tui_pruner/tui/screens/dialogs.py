@@ -72,7 +72,7 @@ class ScreenDialogs:
 
         return data_near(model)
 
-    def retell(self, text: str) -> None:
+    def replace_prompt_text(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""
         if isinstance(self._screen.app.screen, PathPrompt):
             self._screen.app.screen.tell(text)

@@ -22,7 +22,7 @@ from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.formatting import legible
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import GLYPHS, broken, fit
-from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, course, settings_of, understood
+from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, parsed_recipe, settings_of, stage_states
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 
 
@@ -163,7 +163,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
 
     def draw_states(self) -> None:
         """Show each stage's meaning, or its state; a stage that has started cannot be edited any more."""
-        states = course(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
+        states = stage_states(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
         for item in RECIPE:
             state, words = states[item.stage]
             sign, colour = SIGNS.get(state, (" ", colours.MUTED))
@@ -238,7 +238,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
 
     def _understood(self) -> dict[str, str] | None:
         try:
-            return understood({stage: self.query_one(f"#{stage}", Input).value for stage in self._lines}, self._steps)
+            return parsed_recipe({stage: self.query_one(f"#{stage}", Input).value for stage in self._lines}, self._steps)
         except PrunerError as error:
             self._tell(str(error), wrong=True)
             return None

@@ -111,7 +111,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
             self.app.push_screen(HelpScreen([(action, "") for action in ACTIONS]))
 
     @on(EngineDied)
-    def tell_death(self, event: EngineDied) -> None:
+    def report_death(self, event: EngineDied) -> None:
         """Report how the engine ended, and what follows."""
         self.doing = event.doing
         self.note(event.reason, failed=True)
@@ -124,12 +124,12 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.draw()
 
     @on(RequestRefused)
-    def tell_refusal(self, event: RequestRefused) -> None:
+    def report_refusal(self, event: RequestRefused) -> None:
         """Show why a request was refused."""
         self.app.notify(event.reason, severity="error", timeout=8, markup=False)
 
     @on(Worker.StateChanged)
-    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+    def report_failed_work(self, event: Worker.StateChanged) -> None:
         """Report that the checkpoint cannot be opened, where the engine could not be started."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:

@@ -20,7 +20,7 @@ from tui_pruner.storage import paths
 from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import fit, fit_middle
 from tui_pruner.tui.messages import ModelChosen, SessionChosen
-from tui_pruner.tui.opening import Recent, Unfinished, checkpoints_near, recent_checkpoints, unfinished_sessions
+from tui_pruner.tui.opening import Recent, Unfinished, checkpoints_below, recent_checkpoints, unfinished_sessions
 from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
 from tui_pruner.tui.screens.file_picker import FilePicker, file_line, heading, recent_line
 
@@ -31,7 +31,7 @@ def start_entries(folder: Path) -> list[Entry]:
     """Everything to choose from, each part under its heading, the empty ones left out."""
     recent = recent_checkpoints()
     known = {entry.path for entry in recent}
-    near = [path for path in checkpoints_near(folder) if (folder / path).resolve() not in known]
+    near = [path for path in checkpoints_below(folder) if (folder / path).resolve() not in known]
     return [
         *_part("Resume", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
         *_part("Recent", [_recent(entry) for entry in recent]),

@@ -168,7 +168,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
             handler(message)
 
     @on(Worker.StateChanged)
-    def tell_failed_work(self, event: Worker.StateChanged) -> None:
+    def report_failed_work(self, event: Worker.StateChanged) -> None:
         """Report an error in work of this screen."""
         error = event.worker.error
         if event.state is WorkerState.ERROR and error is not None:

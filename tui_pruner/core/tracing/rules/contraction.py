@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from tui_pruner.core.tracing.labels import AxisLabels, Labels, Strand, along, channel_vector, compact, flat, nothing, varies
-from tui_pruner.core.tracing.rules.elementwise import hold_against_constant, where_present
+from tui_pruner.core.tracing.rules.elementwise import lock_combined_with_constant, where_present
 from tui_pruner.core.tracing.state import CHANNEL_DIMS, Call, Flow, rule
 
 COMPUTED = "is convolved with a weight that is computed, not stored"
@@ -165,7 +165,7 @@ def add_onto(flow: Flow, call: Call, base: Tensor) -> None:
     flow.unify_tensors(call, product, under)
     merged = where_present(product, under)
     for tensor in (base, call.result):
-        hold_against_constant(flow, call, tensor, merged)
+        lock_combined_with_constant(flow, call, tensor, merged)
     flow.put(call.result, merged)
 
 
@@ -210,7 +210,7 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
         flow.lock(call, [left, right], "is summed over where neither factor is zero without a channel")
     if all(contracted):
         a, b = summed(flow, call, a, -2), summed(flow, call, b, -1)
-        flow.unify_or_hold(call, a.transpose(-1, -2), b, "is summed against values that are no channels")
+        flow.unify_or_lock(call, a.transpose(-1, -2), b, "is summed against values that are no channels")
     elif any(contracted):  # what is not summed of the other factor passes
         flow.lock(call, [left if contracted[0] else right], "is summed against values that are no channels")
         a, b = (nothing(one.shape) if across else one for one, across in zip((a, b), contracted))
@@ -229,12 +229,12 @@ def summed(flow: Flow, call: Call, labels: Tensor, dim: int) -> Tensor:
     """Tie the channels that all rows or columns of a factor (of several heads) are summed over, and return those of the first."""
     first = labels.narrow(dim, 0, 1)
     if varies(labels, labels.ndim + dim):
-        flow.unify_or_hold(call, labels, first.expand(labels.shape), "is summed against values that are no channels")
+        flow.unify_or_lock(call, labels, first.expand(labels.shape), "is summed against values that are no channels")
     return first
 
 
 def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     """Tie channels along the batch dimension of two factors, one by one."""
     a, b = (labels.narrow(-1, 0, 1).narrow(-2, 0, 1).expand(call.result.shape) for labels in (left, right))
-    flow.unify_or_hold(call, a, b, "is multiplied with values that are no channels")
+    flow.unify_or_lock(call, a, b, "is multiplied with values that are no channels")
     flow.put(call.result, where_present(a, b))

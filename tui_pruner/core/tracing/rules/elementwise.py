@@ -37,7 +37,7 @@ def drawn(flow: Flow, call: Call) -> None:
 
 
 @rule("clone detach _to_copy contiguous alias lift_fresh")
-def the_same(flow: Flow, call: Call) -> None:
+def unchanged(flow: Flow, call: Call) -> None:
     """Propagate labels through an operation that returns its input's values; a weight remains a weight."""
     flow.put_same(call.result, call.args[0])
 
@@ -49,7 +49,7 @@ def together(flow: Flow, call: Call) -> None:
     if call.name.startswith("div") and isinstance(call.args[1], Tensor):
         flow.spare(call.args[1])
     present = [t for t in call.tensors if flow.has_labels(t)]
-    present = [t for t in present if not hold_shared(flow, call, t, present)]
+    present = [t for t in present if not lock_broadcast_channel(flow, call, t, present)]
     labels = [flow.elements(t).expand(out.shape) for t in present]
     if not labels:
         return
@@ -58,11 +58,11 @@ def together(flow: Flow, call: Call) -> None:
         flow.unify_tensors(call, merged, other)
         merged = where_present(merged, other)
     for tensor in call.tensors:
-        hold_against_constant(flow, call, tensor, merged)
+        lock_combined_with_constant(flow, call, tensor, merged)
     flow.put(out, merged)
 
 
-def hold_shared(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
+def lock_broadcast_channel(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
     """Lock a single channel that is broadcast over all channels of another tensor; return whether it is."""
     stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
     met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
@@ -79,7 +79,7 @@ def where_present(first: Tensor, second: Tensor) -> Tensor:
     return torch.where(a != 0, a, b).expand(first.shape)
 
 
-def hold_against_constant(flow: Flow, call: Call, constant: Tensor, merged: Tensor) -> None:
+def lock_combined_with_constant(flow: Flow, call: Call, constant: Tensor, merged: Tensor) -> None:
     """Lock channels that are combined with unlabelled values of a tensor whose length along their dimension is above 1."""
     shape = (1,) * (merged.ndim - constant.ndim) + tuple(constant.shape)
     extended = [d for d in range(merged.ndim) if shape[d] > 1 and varies(merged, d)]
@@ -106,7 +106,7 @@ def batch_norm(flow: Flow, call: Call) -> None:
         return
     vector = vector_along(labels, 1)
     if channel_vector(labels, 1) is None:  # several channels of a layer before are one here, at other places
-        flow.unify_or_hold(call, along(vector, 1, labels.shape), labels, "is normalised with values that are no channels")
+        flow.unify_or_lock(call, along(vector, 1, labels.shape), labels, "is normalised with values that are no channels")
     for parameter in parameters:
         if isinstance(parameter, Tensor):
             flow.unify_vector(call, parameter, vector, "norm")
@@ -119,12 +119,12 @@ def across_channels(flow: Flow, call: Call) -> None:
     image = call.args[0]
     labels = flow.elements(image)
     dims = range(image.ndim - len(call.args[1]), image.ndim) if call.name == "native_layer_norm" else range(1, image.ndim)
-    if any(varies(labels, d) for d in dims) and not over_those_left(flow, call, labels):
+    if any(varies(labels, d) for d in dims) and not normalise_over_remaining(flow, call, labels):
         flow.lock(call, call.tensors, f"{call.name.removeprefix('native_')} normalises across channels")
     flow.put(call.outputs[0], labels)
 
 
-def over_those_left(flow: Flow, call: Call, labels: Tensor) -> bool:
+def normalise_over_remaining(flow: Flow, call: Call, labels: Tensor) -> bool:
     """Have a normalisation be over the channels that are left, where that was asked for and its module follows its weight.
 
     Groups of channels stay equally wide.
@@ -196,7 +196,7 @@ def reduction(flow: Flow, call: Call) -> None:
         return
     for d in across:  # a sum over a stack of feature maps ties them, as an addition does
         first = labels.narrow(d, 0, 1)
-        flow.unify_or_hold(call, first.expand(labels.shape), labels, f"{call.name} joins it with values that are no channels")
+        flow.unify_or_lock(call, first.expand(labels.shape), labels, f"{call.name} joins it with values that are no channels")
     for out in call.outputs:
         flow.put(out, without_dims(labels, folded, out.shape))
 
@@ -249,7 +249,7 @@ def place_by_place(flow: Flow, call: Call) -> None:
 
 
 @rule("remainder fmod floor_divide")
-def remains(flow: Flow, call: Call) -> None:
+def integer_division(flow: Flow, call: Call) -> None:
     """Division without remainder, or the remainder: the divisor keeps its values in the masked twin."""
     if isinstance(call.args[1], Tensor):
         flow.spare(call.args[1])
@@ -264,7 +264,7 @@ def put_by_index(flow: Flow, call: Call) -> None:
     if mask is None or mask.dtype != torch.bool or mask.shape != target.shape or value.numel() != 1 or flow.has_labels(value):
         flow.lock(call, call.tensors, "index_put writes values by their place", rank=3)
         return
-    flow.unify_or_hold(call, flow.elements(target), flow.elements(mask), "is changed where values say that are no channels")
+    flow.unify_or_lock(call, flow.elements(target), flow.elements(mask), "is changed where values say that are no channels")
     flow.put(call.result, flow.elements(target))
 
 

@@ -189,7 +189,7 @@ def met_along(
         return None
     labels = present[0].labels
     for other in present[1:]:
-        flow.unify_or_hold(call, labels, other.labels, f"{call.name} with values that are no channels")
+        flow.unify_or_lock(call, labels, other.labels, f"{call.name} with values that are no channels")
         labels = where_present(labels, other.labels)
     return Strand(labels, zero_of(call, {id(tensor): found[0].zero for tensor, found in meeting.items() if found}))
 

@@ -51,7 +51,7 @@ def spread_out(flow: Flow, call: Call, old: Tensor, new: Tensor) -> bool:
     rows = old.reshape(len(old), -1)
     if len(new) != len(old) or not all(torch.equal(a.unique(), b.unique()) for a, b in zip(rows, new.reshape(len(new), -1))):
         return False
-    flow.unify_or_hold(call, rows, rows[:, :1].expand(rows.shape), "is spread with values that are no channels")
+    flow.unify_or_lock(call, rows, rows[:, :1].expand(rows.shape), "is spread with values that are no channels")
     return True
 
 
@@ -69,7 +69,7 @@ def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
 def tie(flow: Flow, call: Call, rows: Sequence[Labels]) -> None:
     """Tie the k-th channels of all rows."""
     for other in rows[1:]:
-        flow.unify_or_hold(call, torch.from_numpy(rows[0]), torch.from_numpy(other), "is dealt out with values that are no channels")
+        flow.unify_or_lock(call, torch.from_numpy(rows[0]), torch.from_numpy(other), "is dealt out with values that are no channels")
 
 
 def is_row_dimension(flow: Flow, labels: Tensor, dim: int) -> bool:
@@ -77,7 +77,7 @@ def is_row_dimension(flow: Flow, labels: Tensor, dim: int) -> bool:
     return len(changing(labels)) > 1 and flow.are_rows(rows_of(labels.movedim(dim, 0)))
 
 
-def hold_places(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
+def lock_positions(flow: Flow, call: Call, source: Tensor, dims: Sequence[int]) -> None:
     """Lock channels that an operation addresses by their position along a dimension: a cut would move others there."""
     labels = flow.elements(source)
     if any(varies(labels, d) and not is_row_dimension(flow, labels, d) for d in dims):
@@ -106,7 +106,7 @@ def gated(flow: Flow, call: Call) -> None:
     labels = flow.elements(call.args[0])
     first, second = labels.chunk(2, call.argument(1, "dim", -1))
     flow.link(call, [flat(first), flat(second)])
-    flow.unify_or_hold(call, first, second, "gates a value that is not a channel, or is gated by one")
+    flow.unify_or_lock(call, first, second, "gates a value that is not a channel, or is gated by one")
     flow.put(call.result, first)
 
 
@@ -141,7 +141,7 @@ def move_by_place(flow: Flow, call: Call) -> None:
     if call.name == "slice" and (call.result.shape == source.shape or sliced(flow, call, source)):
         pass
     else:
-        hold_places(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
+        lock_positions(flow, call, source, [d % source.ndim for d in ([dims] if isinstance(dims, int) else dims)])
     run_on_labels(flow, call, call.args)
 
 
@@ -162,12 +162,12 @@ def stack(flow: Flow, call: Call) -> None:
 def pick(flow: Flow, call: Call) -> None:
     """Select values by an index: channels of the other dimensions pass through; those of the index are tied (gather) or locked."""
     source = call.args[0]
-    hold_places(flow, call, source, [d % source.ndim for d in picked_dims(call)])
+    lock_positions(flow, call, source, [d % source.ndim for d in picked_dims(call)])
     run_on_labels(flow, call, (source, *tree_map(anywhere, call.args[1:])))
     for index in (tensor for tensor in call.tensors[1:] if flow.has_labels(tensor)):
         if call.name in ("gather", "take_along_dim"):
             result = flow.elements(call.result)
-            flow.unify_or_hold(call, result, flow.elements(index).expand(result.shape), f"{call.name} picks by or from a constant")
+            flow.unify_or_lock(call, result, flow.elements(index).expand(result.shape), f"{call.name} picks by or from a constant")
         else:
             flow.lock(call, [index], f"{call.name} picks by values of channels")
 
@@ -207,7 +207,7 @@ def write_into(flow: Flow, call: Call) -> None:
     if flow.has_labels(source) and not flow.has_labels(target) and flow.values.write(flow, call, target, written):
         flow.put(target, written)
     elif flow.has_labels(source) or any(varies(over, d) for d in extents_of(source, over.ndim)):
-        flow.unify_or_hold(call, over, written, "is written over a constant, or by one")
+        flow.unify_or_lock(call, over, written, "is written over a constant, or by one")
 
 
 def extents_of(tensor: Tensor, ndim: int) -> list[int]:
@@ -328,7 +328,7 @@ def unpooled(flow: Flow, call: Call) -> None:
     """Max-unpooling: values return to their positions before pooling, within the same channel."""
     values, places = call.args[:2]
     labels, sides = flow.elements(values), 2 if "2d" in call.name else 3
-    flow.unify_or_hold(call, labels, flow.elements(places), "is put back to places that are no channels")
+    flow.unify_or_lock(call, labels, flow.elements(places), "is put back to places that are no channels")
     if any(varies(labels, d) for d in range(labels.ndim - sides, labels.ndim)):
         flow.lock(call, [values, places], f"{call.name} mixes channels")
         return
@@ -357,7 +357,7 @@ def distances(flow: Flow, call: Call) -> None:
     zero = storage_of(call.args[0]) == storage_of(call.args[1]) or not any(map(flow.values.is_filled, call.args[:2]))
     if summed and zero and not varies(left, left.ndim - 2) and not varies(right, right.ndim - 2):
         a, b = left.narrow(-2, 0, 1), right.narrow(-2, 0, 1)
-        flow.unify_or_hold(call, a, b, "is compared with values that are no channels")
+        flow.unify_or_lock(call, a, b, "is compared with values that are no channels")
     else:
         flow.lock(call, call.args[:2], "is compared with other channels, or with values that are none", rank=3)
 
@@ -367,7 +367,7 @@ def gathered_into(flow: Flow, call: Call) -> None:
     """Add or write rows by an index: tie the channels along the other dimensions position by position."""
     target, dim, index, source = call.args[0], call.args[1] % call.args[0].ndim, call.args[2], call.args[3]
     for tensor in (target, source):
-        hold_places(flow, call, tensor, [dim])
+        lock_positions(flow, call, tensor, [dim])
     flow.lock(call, [index] if index.ndim < source.ndim else [], f"{call.name} picks by values of channels")
     into, given = (flow.elements(tensor).narrow(dim, 0, 1) for tensor in (target, source))
     if into.shape != given.shape:

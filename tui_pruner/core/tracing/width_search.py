@@ -70,7 +70,7 @@ def names_read(kind: type[nn.Module]) -> set[str]:
     return {name for code in codes if code is not None for name in code.co_names}
 
 
-Way = Callable[[FlowRecord, nn.Module, SizedLabels], bool]
+WidthNaming = Callable[[FlowRecord, nn.Module, SizedLabels], bool]
 """Changes what a record says of a place, in all modules that have it, so that the network may get further; whether it did."""
 
 
@@ -89,7 +89,7 @@ def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> boo
     return changed
 
 
-def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
+def namings_of(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[WidthNaming]:
     """The attributes that may hold the widths of a place: one attribute, or one for each width at once."""
     found = list(candidates(record, model, entry))
     each = {candidate.number: candidate for candidate in reversed(found) if candidate.times == 1}
@@ -98,10 +98,10 @@ def ways_to_name(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> li
     if 1 < len(parts) == len(entry.widths):  # several attributes may hold the same number
         alike = [[one for one in found if one.times == 1 and one.number == number] for number in range(len(parts))]
         ways += [list(some) for some in islice(product(*alike), MOST_COMBINED) if list(some) not in ways]
-    return [partial(name_all, candidates=way) for way in ways]
+    return [partial(record_widths, candidates=way) for way in ways]
 
 
-def ways_to_read(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[Way]:
+def ways_to_read(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> list[WidthNaming]:
     """The layers of a module whose input may be as wide as its parts at a place must be, as where attention takes the width of all heads
     from its input."""
     path = record.operations[entry.operation].module
@@ -125,9 +125,9 @@ def as_wide_as_read(record: FlowRecord, model: nn.Module, entry: SizedLabels, ow
     return changed
 
 
-def name_all(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:
+def record_widths(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidates: Sequence[Guess]) -> bool:
     """Record that several attributes hold the widths of a place; whether that is new."""
-    changed = [name_it(record, model, entry, candidate) for candidate in candidates]
+    changed = [record_width(record, model, entry, candidate) for candidate in candidates]
     return any(changed)
 
 
@@ -137,7 +137,7 @@ def vectors_of(entry: SizedLabels) -> tuple[Labels, ...]:
     return (*entry.widths, np.concatenate(entry.widths)) if several else entry.widths
 
 
-def name_it(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Guess) -> bool:
+def record_width(record: FlowRecord, model: nn.Module, entry: SizedLabels, candidate: Guess) -> bool:
     """Record that an attribute holds a width of a place, in every module of the class that has it; whether that is new.
 
     Widths that one attribute holds for several places must stay equal: they are linked.

@@ -15,7 +15,7 @@ import tui_pruner as tp
 from tests.coverage_any.ours import TwoProofs, all_at_once
 from tui_pruner.core.pruning.coverage import removal_of_one
 from tui_pruner.core.tracing.coupling_map import WidthName
-from tui_pruner.core.tracing.named_widths import put_widths
+from tui_pruner.core.tracing.width_search import put_widths
 
 
 class Heads(nn.Module):

@@ -21,7 +21,7 @@ SEEDS = (0, 1, 2, 3)
 MOST_NAMED = 4
 
 
-def demand_steady(skeleton: nn.Module, inputs: Inputs) -> list[Step]:
+def demand_deterministic(skeleton: nn.Module, inputs: Inputs) -> list[Step]:
     """Return the operations of a run; refuse a module whose forward takes a random path, or computes with random numbers of Python's.
 
     Raises:
