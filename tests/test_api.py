@@ -102,7 +102,7 @@ def test_argument_of_a_wrong_type_is_an_error_of_this_package(call: Callable[[tp
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"epoch": 3}, "no option epoch of compress"), ({"epochs": "x"}, "epochs: "), ({"epochs": -1}, "epochs")]
+    ("options", "message"), [({"epoch": 3}, "compress has no option epoch"), ({"epochs": "x"}, "epochs: "), ({"epochs": -1}, "epochs")]
 )
 def test_options_of_a_compression_are_checked_first(options: dict[str, Any], message: str, demo_checkpoint: Path, tmp_path: Path):
     with pytest.raises(tp.RequestError, match=message):

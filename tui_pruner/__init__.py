@@ -22,7 +22,7 @@ from tui_pruner.domain.errors import (
 
 if TYPE_CHECKING:
     from tui_pruner.api.data import Group, Groups, Layer, Preview, compress
-    from tui_pruner.api.modules import ModuleSession, apply_plan, load
+    from tui_pruner.api.modules import ModuleSession, adapter, apply_plan, load
     from tui_pruner.api.session import Session, open
 
 __version__ = "0.1.0"
@@ -45,12 +45,13 @@ __all__ = [
     "TraceError",
     "UntrustedError",
     "VerificationError",
+    "adapter",
     "apply_plan",
     "compress",
     "load",
     "open",
 ]
-_FROM = {"ModuleSession": "api.modules", "apply_plan": "api.modules", "load": "api.modules", "compress": "api.data"}
+_FROM = {**dict.fromkeys(("ModuleSession", "adapter", "apply_plan", "load"), "api.modules"), "compress": "api.data"}
 
 
 def __getattr__(name: str) -> Any:

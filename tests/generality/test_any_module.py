@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.core.independent import zero_removed_slices
 from tests.generality.modules import CASES, Between, Case, Training, image
+from tui_pruner.core.tracing import adapters, cache
 
 EXACT = 1e-9
 HALF = 1e-3
@@ -245,6 +249,70 @@ def test_adapter_sets_a_named_width():
     session = tp.open(Split().eval(), example_inputs=given, adapters={Split: narrow})
     session.apply(["both=40%"])
     assert session.prove().equal and session.model().width == {"left": 6}
+
+
+PACKAGE = """
+import torch
+import tui_pruner as tp
+from torch import nn
+
+class Split(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.width, self.both, self.last = {"left": 10}, nn.Linear(6, 20), nn.Linear(10, 4)
+
+    def forward(self, x):
+        left, right = self.both(x).split([self.width["left"], self.width["left"]], -1)
+        return self.last(torch.relu(left) * right)
+"""
+ADAPTERS = """
+import tui_pruner as tp
+from splitting import Split
+
+@tp.adapter(Split)
+def narrow(module, kept):
+    module.width = {"left": len(kept("both")) // 2}
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """A function that installs a package with a module `Split` and with these adapters, and returns the class."""
+    about = tmp_path / "splitting-1.2.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: splitting\nVersion: 1.2\n")
+    (about / "entry_points.txt").write_text("[tui_pruner.adapters]\nsplitting = splitting_adapters\n")
+    (tmp_path / "splitting.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = dict(adapters.OWN)
+
+    def install(content: str) -> Any:
+        (tmp_path / "splitting_adapters.py").write_text(content)
+        adapters.installed_adapters.cache_clear()
+        return import_module("splitting").Split
+
+    yield install
+    adapters.installed_adapters.cache_clear()
+    adapters.OWN.clear()
+    adapters.OWN.update(own)
+    for name in ("splitting", "splitting_adapters"):
+        sys.modules.pop(name, None)
+
+
+def test_adapter_of_an_installed_package_is_found_by_its_entry_point(installed: Callable[[str], Any]):
+    session = tp.open(installed(ADAPTERS)().eval(), example_inputs=(torch.rand(3, 6),))
+    session.apply(["both=40%"])
+    assert session.prove().equal and session.model().width == {"left": 6}
+    assert adapters.installed_adapters() == ("splitting_adapters 1.2",)
+    assert cache.key_of("", (1, 6), "code")["adapters"] == ["splitting_adapters 1.2"] and not cache.key_of("", (1, 6))["adapters"]
+
+
+def test_installed_adapters_that_cannot_be_imported_are_named(installed: Callable[[str], Any]):
+    module = installed("import nowhere")()
+    with pytest.raises(tp.RequestError, match=r"adapters of splitting \(splitting_adapters\) cannot be imported .*nowhere.*remove it"):
+        tp.open(module, example_inputs=(torch.rand(3, 6),))
+    with pytest.raises(tp.RequestError, match="adapters are"):
+        tp.adapter(str)(print)
 
 
 def test_users_metric_and_loss_are_used():

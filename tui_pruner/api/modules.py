@@ -266,6 +266,25 @@ def unchanged_chance() -> Any:
     return torch.random.fork_rng(devices=[])
 
 
+def adapter(*classes: type[nn.Module]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function that updates the attributes of these classes, and of their subclasses, that hold widths: a decorator.
+
+    It is called as `function(module, kept)` after each cut; `kept(layer)` gives the output channels that a layer below the module keeps, or
+    None for all. An installed package registers adapters by an entry point of the group `tui_pruner.adapters`, which names a module
+    that does so when it is imported: they then count in the app and in commands, too.
+
+    Raises:
+        RequestError: one of them is not a class of modules, or what is decorated is not a function.
+    """
+    from tui_pruner.core.tracing.adapters import register_own
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        register_own(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
 def load(folder: str | Path, module: nn.Module, *, adapters: Adapters | None = None) -> nn.Module:
     """Cut a copy of a freshly built module by the plan in a saved folder, and load its weights strictly.
 

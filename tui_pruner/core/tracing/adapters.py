@@ -8,13 +8,15 @@ or attributes that an adapter reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.model.layers import computing_hooks
-from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.errors import RequestError, user_code
 
 Kept = Callable[[str], Sequence[int] | None]
 Adapter = Callable[[nn.Module, Kept], None]
@@ -64,9 +66,35 @@ def register_own(adapters: Mapping[type[nn.Module], Adapter]) -> None:
     OWN.update(adapters)
 
 
+ENTRY_POINTS = "tui_pruner.adapters"
+"""The group of entry points by which an installed package names a module that registers adapters when it is imported."""
+
+
+@cache
+def installed_adapters() -> tuple[str, ...]:
+    """Import what installed packages name as their adapters, once; return the names with the versions of the packages.
+
+    Raises:
+        RequestError: one cannot be imported.
+    """
+    found = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value)
+    for point in found:
+        try:
+            with user_code(f"the entry point {point.value}"):
+                point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else "a package"
+            reason = f"{type(error).__name__}: {error}"
+            raise RequestError(f"the adapters of {package} ({point.value}) cannot be imported ({reason}): update or remove it") from error
+    return tuple(f"{point.value} {point.dist.version if point.dist else ''}" for point in found)
+
+
 def own_adapter(module: nn.Module) -> Adapter | None:
-    """The adapter that a user registered for the nearest base class of a module."""
-    return next((OWN[base] for base in type(module).__mro__ if base in OWN), None)
+    """The adapter that a user, or an installed package, registered for the nearest base class of a module."""
+    kind = type(module)
+    if not kind.__module__.startswith("torch.nn.") and not is_of_library(kind):
+        installed_adapters()
+    return next((OWN[base] for base in kind.__mro__ if base in OWN), None)
 
 
 def nearest_base(module: nn.Module, table: dict[str, Any]) -> str | None:
@@ -139,7 +167,7 @@ def rewrite_attributes(model: nn.Module, kept: Kept) -> None:
     for path, module in modules_of(model):
         kind = type(module)
         if kind not in known:
-            known[kind] = any(base in OWN or base.__name__ in ADAPTERS for base in kind.__mro__)
+            known[kind] = own_adapter(module) is not None or any(base.__name__ in ADAPTERS for base in kind.__mro__)
         if not known[kind]:
             continue
         name, function = nearest_base(module, ADAPTERS), own_adapter(module)

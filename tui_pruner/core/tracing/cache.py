@@ -23,6 +23,7 @@ from torch import nn
 
 from tui_pruner import __version__
 from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.tracing.adapters import installed_adapters
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, ChannelLink, CouplingMap, Indices, InnerBlock, Lock, Member, Product
 from tui_pruner.core.tracing.labels import Axis, Operation, Role
 from tui_pruner.storage import paths
@@ -214,10 +215,14 @@ Key = Mapping[str, Any]
 
 
 def key_of(sha256: str, shape: Sequence[int], own_code: str = "") -> Key:
-    """All that a map depends on: SHA-256 of the checkpoint, the input's shape, and `own_code`, the digest of classes of its own."""
+    """All that a map depends on: SHA-256 of the checkpoint, the input's shape, and `own_code`, the digest of classes of its own.
+
+    Where it has such classes, adapters of installed packages may be for them.
+    """
     return {
         "checkpoint": sha256,
         "own_code": own_code,
+        "adapters": list(installed_adapters()) if own_code else [],
         "shape": list(shape),
         "program": __version__,
         "core": core_digest(),
