@@ -29,7 +29,7 @@ async def test_rounding_cycles_through_its_steps_and_the_widths_follow(desk):
         await desk.previewed()
         widths[step] = desk.state.preview.layers[LAYER].out_after
     assert widths == {1: 90, 2: 90, 4: 92, 8: 88, 16: 96, 32: 96}
-    assert "multiples of" not in desk.text
+    assert "to multiples of" not in desk.text
 
 
 async def test_every_request_has_the_criterion_and_the_rounding():
