@@ -64,6 +64,10 @@ def launch(model: str | None, *, theme: str | None = None, ascii: bool = False, 
         gc.enable()
 
 
+PAINTS = "120"
+"""The most paints a second. By Textual's 60, a key that comes just after a paint is shown up to 17 ms later."""
+
+
 async def with_engine(model: str | None, **options: Any) -> int:
     """The app, for which the engine starts before the interface is imported: both then import at the same time.
 
@@ -72,6 +76,7 @@ async def with_engine(model: str | None, **options: Any) -> int:
     from tui_pruner.engine.processes import ATTENDED, end_group, start_engine
 
     os.environ[ATTENDED] = "1"
+    os.environ.setdefault("TEXTUAL_FPS", PAINTS)
     engine = None
     if model is not None or options.get("saved") is not None:
         with contextlib.suppress(OSError):  # tried again, and told, by the loading screen
