@@ -15,7 +15,7 @@ import yaml
 
 from tests.bench.figures import Figure
 from tests.bench.processes import children_of, cores_used, proportional_bytes, resident_bytes, seconds_used, wait_until_idle
-from tests.bench.sandbox import CHECKPOINT, PROGRAM
+from tests.bench.sandbox import CHECKPOINT, PROGRAM, temporary_home
 from tests.bench.screen import Terminal
 
 MIB, KB = 1 << 20, 1000
@@ -99,8 +99,8 @@ def opened(load: Load, folder: Path) -> list[str]:
 
 
 def keys_beside_a_scan(load: Load, folder: Path) -> tuple[list[float], float]:
-    """Press keys while a scan runs, which computes on all cores; seconds of each key, and the cores that the scan used."""
-    with Terminal(opened(load, folder)) as terminal:
+    """Press keys while a scan runs; seconds of each key, and the cores that the scan used."""
+    with temporary_home(), Terminal(opened(load, folder)) as terminal:
         terminal.read_until(["Backbone"], settled=False)
         terminal.read_until([METRIC], settled=False)
         terminal.press("S")
