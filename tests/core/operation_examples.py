@@ -96,6 +96,11 @@ def gate(b: Tensor, pixels: Tensor) -> Tensor:
     return b * pixels.tanh().mean((1, 2)).view(-1, 1, 1, 1)
 
 
+def beside(b: Tensor, layer: nn.Module, state: Tensor) -> Tensor:
+    """The feature map after a step of a state, which is multiplied with all pixels too."""
+    return gate(b + layer(state)[..., None, None], torch.bmm(state[:, None], space(b).cos()))
+
+
 def picked(b: Tensor) -> Tensor:
     return torch.zeros((*b.shape[:3], 1), dtype=torch.int64, device=b.device)
 
@@ -610,6 +615,22 @@ MORE_LOCKED: dict[str, Example] = {
     ),
     "bmm of what is written over ones": one(
         lambda b: gate(b, torch.bmm(written(b).flatten(2).transpose(1, 2), written(b).flatten(2))), held="neither factor is zero"
+    ),
+    "lt beside a number": one(lambda b: gate(b, torch.bmm((space(b) < 1).to(b.dtype).mT, space(b).cos())), held="neither factor is zero"),
+    "gt beside a number": one(lambda b: gate(b, torch.bmm((space(b) > -1).to(b.dtype).mT, space(b).cos())), held="neither factor is zero"),
+    "ne beside a number": one(lambda b: gate(b, torch.bmm((space(b) != 1).to(b.dtype).mT, space(b).cos())), held="neither factor is zero"),
+    "pow of zero": one(lambda b: gate(b, torch.bmm((space(b) ** 0).mT, space(b).cos())), held="neither factor is zero"),
+    "atan2 of a negative number": one(
+        lambda b: gate(b, torch.bmm(torch.atan2(space(b), -space(b).exp()).mT, space(b).cos())), held="neither factor is zero"
+    ),
+    "native_layer_norm over places, with a bias": using_locked(
+        lambda m, a, b: gate(b, torch.bmm(m.layer(space(b)).mT, space(b).cos())), "neither factor is zero", layer=lambda: nn.LayerNorm(16)
+    ),
+    "new_ones that a layer reads": using_locked(
+        lambda m, a, b: beside(b, m.layer, b.new_ones(len(b), b.shape[1])), "neither factor is zero", layer=lambda: nn.Linear(8, 8)
+    ),
+    "new_full that a layer reads": using_locked(
+        lambda m, a, b: beside(b, m.layer, b.new_full((len(b), b.shape[1]), 0.5)), "neither factor is zero", layer=lambda: nn.Linear(8, 8)
     ),
     "baddbmm onto a constant of eight": one(
         lambda b: torch.baddbmm(torch.ones(1, 8, 16, device=b.device, dtype=b.dtype), space(b), scores(b))[..., None],

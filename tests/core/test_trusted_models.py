@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from tests.own_modules import MODULE, own_checkpoint, own_modules, trusted
-from tui_pruner.core.model.analysis import analyse, smallest_input
+from tui_pruner.core.model.analysis import analyse, smallest_input, trace_checkpoint
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.pruning.proof import prove_file
 from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.pruning.surgery import cut
-from tui_pruner.core.tracing import cache
+from tui_pruner.core.tracing import adapters, cache
 from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.domain.cuts import parse_request
 from tui_pruner.domain.errors import OutputError, UntrustedError, VerificationError
@@ -124,6 +124,24 @@ def test_changed_user_code_invalidates_cached_results(own: Path, tmp_path: Path)
     source.write_text(source.read_text() + "\n# changed\n")
     after = cache.file_of(cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names)))
     assert after != before and not after.exists()
+
+
+def test_map_is_neither_stored_nor_loaded_while_the_program_has_an_adapter_of_its_own(
+    own: Path, user: Any, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoint = read_checkpoint(trusted(own))
+    file = cache.file_of(cache.key_of(checkpoint.sha256, smallest_input(checkpoint.model), code_of(checkpoint.own_names)))
+    file.unlink(missing_ok=True)
+    with monkeypatch.context() as registered:
+        registered.setitem(adapters.OWN, user.Excite, lambda module, kept: None)
+        trace_checkpoint(checkpoint)
+        assert not file.exists()
+        registered.setitem(adapters.FROM_PACKAGES, user.Excite, adapters.OWN[user.Excite])
+        assert not adapters.adapted_by_program(checkpoint.model, with_packages=False)
+    stored = trace_checkpoint(checkpoint)[1]
+    assert file.is_file() and trace_checkpoint(checkpoint)[1].seconds == stored.seconds
+    monkeypatch.setitem(adapters.OWN, user.Excite, lambda module, kept: None)
+    assert trace_checkpoint(checkpoint)[1].seconds != stored.seconds
 
 
 def test_model_with_only_ultralytics_classes_depends_on_no_other_code(demo_checkpoint: Path):

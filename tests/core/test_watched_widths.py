@@ -95,6 +95,20 @@ def like(net: Any, x: Tensor) -> Tensor:
     return x * x.mean((2, 3), keepdim=True).expand_as(x) + x.flatten(2).view_as(x)
 
 
+def added_up(net: Any, x: Tensor) -> Tensor:
+    total = x.shape[1]
+    for _ in range(1200):
+        total = total + x.shape[1]
+    return x / total
+
+
+def twice_less_once(net: Any, x: Tensor) -> Tensor:
+    width = x.shape[1]
+    for _ in range(30):
+        width = 2 * width - width
+    return x.view(len(x), width, 8, 8)
+
+
 SKIPPED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "nothing": lambda net, x: x.relu(),
     "sizes that are not used": unused,
@@ -104,10 +118,12 @@ SKIPPED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a size that comes back": lambda net, x: x.flatten(2).reshape(x.shape),
     "sums of sizes": lambda net, x: torch.cat([x, x], 1).view(len(x), x.shape[1] + x.size(1), *x.shape[2:])[:, :, :],
     "scripting": scripted,
+    "a long difference": twice_less_once,
     "the sides of the image": lambda net, x: x / math.sqrt(x.shape[2]) if x.shape[3] % 2 == 0 else x,
     "layers' groups": lambda net, x: F.conv2d(x, net.deep.weight, None, 1, 1, 1, net.deep.groups),
 }
 TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "a long sum": added_up,
     "a root": lambda net, x: x / x.shape[1] ** 0.5,
     "NumPy's root": lambda net, x: x / float(np.sqrt(x.shape[1])),
     "NumPy's product": lambda net, x: x / float(np.prod([x.shape[1], 2])),

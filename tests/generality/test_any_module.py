@@ -309,8 +309,11 @@ def test_adapter_of_an_installed_package_is_found_by_its_entry_point(installed: 
 
 def test_installed_adapters_that_cannot_be_imported_are_named(installed: Callable[[str], Any]):
     module = installed("import nowhere")()
-    with pytest.raises(tp.RequestError, match=r"adapters of splitting \(splitting_adapters\) cannot be imported .*nowhere.*remove it"):
+    said = r"adapters of splitting \(splitting_adapters\) cannot be imported .*nowhere.*remove it"
+    with pytest.raises(tp.RequestError, match=said):
         tp.open(module, example_inputs=(torch.rand(3, 6),))
+    with pytest.raises(tp.RequestError, match=said):
+        tp.open(module, example_inputs=(torch.rand(3, 6),), approximate=True)
     with pytest.raises(tp.RequestError, match="adapters are"):
         tp.adapter(str)(print)
 

@@ -22,6 +22,7 @@ from tui_pruner.core.pruning.importance import Ranking
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing import cache
+from tui_pruner.core.tracing.adapters import adapted_by_program, installed_adapters, runs_foreign_code
 from tui_pruner.core.tracing.cache import code_of
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import Dropped, after
@@ -115,6 +116,8 @@ def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None, a
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
     """The skeleton and the coupling map of a checkpoint's model; the map of a file is traced once and kept in the cache folder.
 
+    It is not kept where it depends on adapters that the key does not name: a program that runs may register another one at any time.
+
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
@@ -122,6 +125,8 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
         return trace_model(checkpoint.model, checkpoint.inputs, checkpoint.approximate)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
     key = cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
+    if adapted_by_program(skeleton, with_packages=not key["adapters"]):
+        return skeleton, traced(skeleton, shape)
     coupling = cache.load(key, skeleton)
     if coupling is None:
         coupling = traced(skeleton, shape)
@@ -136,7 +141,14 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
 
 
 def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool = False) -> CouplingMap:
-    """The coupling map of a model on the meta device, with the time that the trace took."""
+    """The coupling map of a model on the meta device, with the time that the trace took.
+
+    Raises:
+        TraceError: the forward failed, or did not end.
+        RequestError: an installed package's adapters cannot be imported.
+    """
+    if runs_foreign_code(skeleton):
+        installed_adapters()  # not while operations are traced
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
     from tui_pruner.core.tracing.size_check import couple_with_size_check
     from tui_pruner.core.tracing.tracer import Late, trace

@@ -33,6 +33,8 @@ EQUAL_WIDTHS: dict[str, tuple[tuple[str, str], ...]] = {}
 """By class: pairs of layers that must read equally many channels though no operation ties them."""
 OWN: dict[type[nn.Module], Adapter] = {}
 """Adapters that users registered for classes of their own."""
+FROM_PACKAGES: dict[type[nn.Module], Adapter] = {}
+"""Those among them that installed packages registered."""
 HEADED: set[str] = set()
 """Classes whose adapter also counts the heads that are left."""
 
@@ -78,6 +80,7 @@ def installed_adapters() -> tuple[str, ...]:
         RequestError: one cannot be imported.
     """
     found = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value)
+    known = dict(OWN)
     for point in found:
         try:
             with user_code(f"the entry point {point.value}"):
@@ -86,7 +89,14 @@ def installed_adapters() -> tuple[str, ...]:
             package = point.dist.name if point.dist else "a package"
             reason = f"{type(error).__name__}: {error}"
             raise RequestError(f"the adapters of {package} ({point.value}) cannot be imported ({reason}): update or remove it") from error
+    FROM_PACKAGES.update({kind: function for kind, function in OWN.items() if known.get(kind) is not function})
     return tuple(f"{point.value} {point.dist.version if point.dist else ''}" for point in found)
+
+
+def adapted_by_program(network: nn.Module, with_packages: bool) -> bool:
+    """Whether a module's adapter was registered by the program that runs; `with_packages`: or by an installed package."""
+    own = {kind for kind, function in OWN.items() if with_packages or FROM_PACKAGES.get(kind) is not function}
+    return bool(own) and any(not own.isdisjoint(kind.__mro__) for kind in {type(module) for module in network.modules()})
 
 
 def own_adapter(module: nn.Module) -> Adapter | None:

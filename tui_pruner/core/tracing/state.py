@@ -125,9 +125,10 @@ def bounds_of(call: Call, size: int) -> tuple[int, int]:
 
 def is_table(model: nn.Module, name: str, tensor: Tensor) -> bool:
     """Whether a tensor is of the shape [1, places, channels] and no kernel, as what a transformer adds to its tokens."""
+    if tensor.ndim != CHANNEL_DIMS + 1 or tensor.shape[0] != 1:
+        return False
     owner = model.get_submodule(name.rpartition(".")[0])
-    own = not (isinstance(owner, nn.modules.conv._ConvNd) or type(owner).__module__.startswith("torch.nn."))
-    return own and tensor.ndim == CHANNEL_DIMS + 1 and tensor.shape[0] == 1
+    return not (isinstance(owner, nn.modules.conv._ConvNd) or type(owner).__module__.startswith("torch.nn."))
 
 
 Rows = tuple[Labels, int]

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from tui_pruner.core.model.predictions import storage_of
-from tui_pruner.core.tracing.labels import Labels, SizedLabels, along, changing, channel_vector
+from tui_pruner.core.tracing.labels import Labels, SizedLabels, along, changing, channel_vector, varies
 from tui_pruner.core.tracing.meta_device import WORK
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ BOUNDED: dict[str, tuple[tuple[int, str, float | None], ...]] = {
     "hardtanh": ((1, "min_val", -1.0), (2, "max_val", 1.0)),
 }
 """Operations that keep zero if it is within their bounds: for each bound the argument's position, its name and its default."""
-JOINING = words("add sub rsub maximum minimum fmin fmax where lerp addcmul addcdiv hypot complex copy logaddexp")
+JOINING = words("add sub rsub maximum minimum fmin fmax where lerp addcmul addcdiv hypot complex copy logaddexp atan2 lt gt ne")
 """Operations whose result is zero where all operands are."""
-QUOTIENTS = words("div true_divide floor_divide remainder fmod pow atan2")
+QUOTIENTS = words("div true_divide floor_divide remainder fmod pow")
 """Operations whose result is zero where the first operand is."""
 NORMS = words("native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm")
+VALUES = {"fill": 1, "full": 1, "constant_pad_nd": 2, "pad": 2, "masked_fill": 2, "new_full": 2}
+"""Operations that write a value, and the position of this argument."""
 BLANK = words("zeros ones full empty new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
 """Operations that make a tensor with the same value everywhere, or one without values that are to be written."""
 STAYING_BLANK = words("fill zero clone _to_copy repeat neg relu tanh sigmoid exp mul add sub div")
@@ -53,6 +55,17 @@ def zero_stays(call: Call) -> bool:
         return name not in ELSEWHERE_AT_ZERO
     low, high = (call.argument(*argument) for argument in BOUNDED[name])
     return not any(isinstance(bound, Tensor) for bound in (low, high)) and (low is None or low <= 0) and (high is None or high >= 0)
+
+
+def is_positive(exponent: Any) -> bool:
+    """Whether it is a number by which zero stays zero when it is raised to it."""
+    return isinstance(exponent, (int, float)) and exponent > 0
+
+
+def normalises_channels(flow: Flow, call: Call) -> bool:
+    """Whether a layer's normalisation is across channels, so that its weight and bias have one value for each."""
+    labels = flow.elements(call.args[0])
+    return any(varies(labels, dim) for dim in range(labels.ndim - len(call.args[1]), labels.ndim))
 
 
 @dataclass(frozen=True)
@@ -149,11 +162,15 @@ class Values:
         if name == "mul":
             return all(self.is_not_zero(flow, value) for value in call.args[:2])
         if name in QUOTIENTS:
-            return self.is_not_zero(flow, call.args[0])
+            return self.is_not_zero(flow, call.args[0]) or (name == "pow" and not is_positive(call.args[1]))
         if name in NORMS:
             return call.args[1] is None
-        if name in ("constant_pad_nd", "pad", "fill", "masked_fill", "full"):
-            value = call.argument(2 if name in ("constant_pad_nd", "pad", "masked_fill") else 1, "value", 0)
+        if name in ("ones", "new_ones"):
+            return True
+        if name == "native_layer_norm" and call.args[3] is not None and not normalises_channels(flow, call):
+            return True
+        if name in VALUES:
+            value = call.argument(VALUES[name], "value", 0)
             return bool(isinstance(value, Tensor) or value) or any(map(self.is_filled, call.tensors[:1]))
         if name in WORK and any(flow.weight(tensor) is not None for tensor in call.tensors):
             return False

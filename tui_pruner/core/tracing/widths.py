@@ -80,27 +80,46 @@ class ReadWidth:
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **named: Any) -> Any:
         return getattr(function, method)(*(self.watch.use(one) if type(one) is ReadWidth else one for one in inputs), **named)
 
+    def parts(self) -> list[ReadWidth]:
+        """Itself and all that it was computed from, each once and before what was computed from it."""
+        found: dict[int, ReadWidth] = {}
+        waiting = [(self, False)]
+        while waiting:  # a loop of the forward may have added thousands of widths up
+            width, ready = waiting.pop()
+            if id(width) in found:
+                continue
+            if ready:
+                found[id(width)] = width
+            else:
+                waiting.append((width, True))
+                waiting += [(part, False) for part in width.made if type(part) is ReadWidth]
+        return list(found.values())
+
     def leaves(self) -> Iterator[tuple[Known, int | None]]:
         """The labels and dimensions that it was computed from."""
-        first, *rest = self.made
-        if isinstance(first, list):
-            yield from ((labels, None) for labels in first)
-        elif not callable(first):
-            yield first, rest[0]
-        for part in rest:
-            if type(part) is ReadWidth:
-                yield from part.leaves()
+        for width in self.parts():
+            first, *rest = width.made
+            if isinstance(first, list):
+                yield from ((labels, None) for labels in first)
+            elif not callable(first):
+                yield first, rest[0]
 
     def left(self, alive: np.ndarray) -> int | None:
         """Its value once only these labels are alive; None where that is not known."""
+        known: dict[int, int | None] = {}
+        for width in self.parts():
+            operands = [known[id(part)] if type(part) is ReadWidth else part for part in width.made[1:]]
+            known[id(width)] = width._left(alive, operands)
+        return known[id(self)]
+
+    def _left(self, alive: np.ndarray, operands: list[Any]) -> int | None:
         if not callable(self.made[0]):
             labels, dim = self.made if len(self.made) > 1 else (None, None)
             if self.watch.is_fixed(labels, dim):
                 return self.number
             return int(alive[vector_at(labels, dim)].sum()) if isinstance(labels, Tensor) else None
-        parts = [part.left(alive) if type(part) is ReadWidth else part for part in self.made[1:]]
         divides = self.made[0] in (operator.floordiv, operator.mod)
-        return None if None in parts or (divides and not parts[1]) else self.made[0](*parts)
+        return None if None in operands or (divides and not operands[1]) else self.made[0](*operands)
 
 
 def staying(compute: Callable[[Any, Any], Any], turned: bool = False) -> Callable[[ReadWidth, Any], Any]:
