@@ -87,8 +87,10 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         await desk.until(lambda: bool(sessions.sessions()[0].scan), "the kept scan")
         desk.app.post_message(ModelChosen(first.opened.model.path, data, tuple(first.lineage)))
         await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
-        assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps and not desk.state.pending
+        assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps
         await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
+        await desk.until(lambda: desk.state.marks == {"model.16"}, "its mark")
+        await desk.until(lambda: desk.state.pending.amounts == {"model.16": Amount.share(40)}, "its ratio")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -122,11 +122,11 @@ class Autosave(Controller):
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
     def _go_on(self, path: str, sha256: str) -> None:
-        """Continue a stage's own session, where it has one: its steps undone, its measurements and its scan as they were."""
+        """Continue a stage's own session, where it has one: its steps undone, its marks, ratios, measurements and scan as they were."""
         from tui_pruner.storage.sessions import last_session
 
         if (saved := last_session(path, sha256)) is not None:
-            self.resume(saved.model_copy(update={"steps": 0, "asked": {}, "marks": []}))
+            self.resume(saved.model_copy(update={"steps": 0}))
 
     def _offer(self, path: str, sha256: str) -> None:
         from tui_pruner.storage.sessions import last_session
