@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,7 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         first.automatic, first.checkpoint.data, first.metrics.by_plan = False, data, {"": 0.5}
         desk.bench.store.update(scan=Scanned("l2", data, 2, "mAP", 0.5, {"model.5": {0.3: 0.1}}, ScanDrops(baseline=0.5, trials=[])))
         await desk.until(lambda: bool(sessions.sessions()[0].scan), "the kept scan")
+        assert sessions.sessions()[0].data_status == sessions.status_of_data(data) != ""
         desk.app.post_message(ModelChosen(first.opened.model.path, data, tuple(first.lineage)))
         await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
         assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps
@@ -134,17 +136,37 @@ async def test_full_disk_is_reported_once_and_the_session_is_saved_later(start, 
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
 
-async def test_metrics_are_restored_only_with_the_data_of_their_measurement(start, saved: sessions.SavedSession):
-    with_data = saved.model_copy(update={"data": "theirs.yaml"})
+async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their_measurement(
+    start, saved: sessions.SavedSession, demo_data: Path, tmp_path: Path
+):
+    shutil.copytree(demo_data.parent, tmp_path / "demo")
+    theirs = tmp_path / "demo" / demo_data.name
+    label = next((tmp_path / "demo" / "labels" / "val").glob("*.txt"))
+    figures = {
+        "latencies": {"": 5.0},
+        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0}],
+    }
+    told = {"data": str(theirs), "data_status": sessions.status_of_data(str(theirs)), **figures}
+    with_data = saved.model_copy(update=told)
+    assert with_data.data_status
     async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
-        for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
-            desk.state.metrics.by_plan = {}
-            desk.state.checkpoint.data = data
-            desk.app.clear_notifications()
-            desk.controllers.autosave.resume(with_data)
-            await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
-            assert (desk.state.metrics.baseline == 0.5) is kept, data
-            assert desk.state.checkpoint.data == (data or "theirs.yaml")
+        autosave, opening = desk.controllers.autosave, Opening.of(with_data)
+
+        def back(data: str | None, opening: Opening) -> tuple[float | None, float | None, float | None]:
+            """The metric after resuming, with these data and settings, then the latency, and the metric of the other stage."""
+            desk.state.metrics.by_plan, desk.state.metrics.latencies = {}, {}
+            desk.state.checkpoint.data, desk.state.checkpoint.opening = data, opening
+            autosave._status = (None, "")
+            autosave._restore_metrics(with_data)
+            return desk.state.metrics.baseline, desk.state.metrics.latencies.get(""), desk.state.lineage.stages["a:"].metric
+
+        assert back("other.yaml", opening) == (None, 5.0, None)
+        assert back(None, opening) == back(str(theirs), opening) == (0.5, 5.0, 0.4)
+        assert desk.state.checkpoint.data == str(theirs)
+        assert back(str(theirs), replace(opening, imgsz=128)) == (None, None, None)
+        assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
+        label.write_text(label.read_text() + label.read_text())
+        assert back(str(theirs), opening) == (None, 5.0, None)
 
 
 async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):

@@ -43,6 +43,7 @@ class Autosave(Controller):
     _accepted: SessionView | None = None
     _restoring = False
     _told = False
+    _status: tuple[str | None, str] = (None, "")
     _due: asyncio.TimerHandle | None = None
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
@@ -144,10 +145,11 @@ class Autosave(Controller):
 
     def _take_measurements(self, saved: SavedSession) -> None:
         """Show what a session that was left has measured; its steps are resumed on demand only."""
-        self._restore_metrics(saved)
+        taken = self._restore_metrics(saved)
         self.store.touch("metrics")
         if steps := len(saved.plan["steps"]):
-            self.say(f"measurements of the session of {ago(saved.saved_at)}; the start screen resumes its {plural(steps, 'step')}")
+            what = f"measurements of the session of {ago(saved.saved_at)}" if taken else f"a session was left {ago(saved.saved_at)}"
+            self.say(f"{what}; the start screen resumes its {plural(steps, 'step')}")
 
     def _take_over(self, saved: SavedSession) -> None:
         """Continue the earlier session's file, only after its plan was accepted: a refused session must not change."""
@@ -173,12 +175,13 @@ class Autosave(Controller):
         lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
-    def _restore_metrics(self, saved: SavedSession) -> None:
-        """Restore metrics with the data that they were measured on; a session without data takes over that data."""
-        checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
+    def _restore_metrics(self, saved: SavedSession) -> bool:
+        """Restore what is still true, and whether that was everything; a session without data takes over the saved session's."""
+        checkpoint, metrics, opening = self.jobs.checkpoint, self.state.metrics, self.opening
         if checkpoint.data is None:
             checkpoint.data = saved.data
-        if checkpoint.data == saved.data:
+        alike = self._is_measured_alike(saved)
+        if alike:
             metrics.name = saved.metric
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
             metrics.intervals = {**saved.intervals, **metrics.intervals}
@@ -187,8 +190,28 @@ class Autosave(Controller):
             if saved.scan and self.state.scan is None:
                 scan = scan_of(saved.scan)
                 self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
-        metrics.latencies = {**saved.latencies, **metrics.latencies}
-        restore_lineage(self.state, [] if self.opening.lineage else saved.lineage)  # the one that was handed over is newer
+        timed_alike = (saved.imgsz, saved.classes, saved.device) == (opening.imgsz, opening.classes, opening.device)
+        if timed_alike:
+            metrics.latencies = {**saved.latencies, **metrics.latencies}
+        untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
+        stages = [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage]
+        restore_lineage(self.state, [] if opening.lineage else stages)  # the one that was handed over is newer
+        return alike and timed_alike
+
+    def _is_measured_alike(self, saved: SavedSession) -> bool:
+        """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""
+        opening, data = self.opening, self.jobs.checkpoint.data
+        if (saved.data, saved.imgsz, saved.images, saved.classes) != (data, opening.imgsz, opening.images, opening.classes):
+            return False
+        return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
+
+    def _status_of(self, data: str | None) -> str:
+        """The status of the data when it was first seen, so that metrics from before a change of it are not taken for later ones."""
+        from tui_pruner.storage.sessions import status_of_data
+
+        if self._status[0] != data:
+            self._status = (data, status_of_data(data))
+        return self._status[1]
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""
@@ -228,6 +251,7 @@ class Autosave(Controller):
             imgsz=opening.imgsz,
             classes=opening.classes,
             data=self.jobs.checkpoint.data,
+            data_status=self._status_of(self.jobs.checkpoint.data),
             images=opening.images,
             device=opening.device,
             plan={**session.plan, "steps": [*session.plan["steps"], *session.later]},
@@ -255,6 +279,7 @@ class Autosave(Controller):
 
     async def _write_now(self) -> None:
         try:
+            await asyncio.to_thread(self._status_of, self.jobs.checkpoint.data)
             file = self._session_file()
             await asyncio.to_thread(file.keep, self._snapshot(file))
         except Exception as error:  # in any case the step that was made must be shown
