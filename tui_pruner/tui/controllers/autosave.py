@@ -194,8 +194,8 @@ class Autosave(Controller):
         if timed_alike:
             metrics.latencies = {**saved.latencies, **metrics.latencies}
         untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
-        stages = [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage]
-        restore_lineage(self.state, [] if opening.lineage else stages)  # the one that was handed over is newer
+        newer = self.state.lineage.stages if opening.lineage else {}  # than the saved ones
+        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
         return alike and timed_alike
 
     def _is_measured_alike(self, saved: SavedSession) -> bool:
