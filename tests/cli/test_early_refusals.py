@@ -14,9 +14,9 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.commands.scan import EXECUTORS
-from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, known_layers
+from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, demand_places, known_layers
 from tui_pruner.cli.options import GROUPS
-from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.domain.errors import CheckpointError, OutputError, RequestError
 from tui_pruner.jobs.scan import executors
 from tui_pruner.report.sections import FORMATS
 from tui_pruner.storage.model_file import require_model, same_architecture
@@ -93,6 +93,15 @@ def test_every_architecture_is_known_under_the_names_that_ultralytics_accepts():
     with pytest.raises(CheckpointError, match="no such architecture; nearest: "):
         require_model("yolov8nn.yaml")
     require_model("folder/that/is/not/here/yolov8n.yaml")
+
+
+def test_output_may_be_a_link_to_a_checkpoint_which_is_replaced(tmp_path: Path):
+    for target, name in (("out.pt", "latest"), ("out.onnx", "latest.pt")):
+        (tmp_path / target).write_bytes(b"before")
+        (tmp_path / name).symlink_to(tmp_path / target)
+    demand_places({"output": tmp_path / "latest", "force": True}, "prune")
+    with pytest.raises(OutputError, match=r"out.onnx does not end in .pt"):
+        demand_places({"output": tmp_path / "latest.pt", "force": True}, "prune")
 
 
 def test_word_that_may_be_a_file_is_not_a_misspelt_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

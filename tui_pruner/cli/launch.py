@@ -217,23 +217,23 @@ def demand_places(options: Mapping[str, Any], command: str) -> None:
             except OSError:  # of too long a name, for instance, which is said where it is written
                 continue
             if name == "output" and (is_file or not there):
-                demand_suffix(given, place.suffix, command)
+                demand_suffix(place if command == "report" else place.resolve(), command)  # a model replaces what a link leads to
             if not there and not has_folder:
                 raise OutputError(f"{given} cannot be written: no folder {place.parent}, create it first")
             if is_file and options.get("force") is False and name not in ("junit", "markdown"):
                 raise OutputError(f"{given} exists already: choose another name or give --force")
 
 
-def demand_suffix(given: object, suffix: str, command: str) -> None:
+def demand_suffix(place: Path, command: str) -> None:
     """Refuse a name that does not end as what the command writes.
 
     Raises:
         OutputError: it is such a name.
     """
-    if command in CHECKPOINTS and suffix != ".pt":
-        raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
-    if command == "report" and suffix.lower() not in REPORTS:
-        raise OutputError(f"{given} is not a report: its name must end in {' or '.join(REPORTS)}")
+    if command in CHECKPOINTS and place.suffix != ".pt":
+        raise OutputError(f"{place} does not end in .pt: Ultralytics would not load it, so choose a name that does")
+    if command == "report" and place.suffix.lower() not in REPORTS:
+        raise OutputError(f"{place} is not a report: its name must end in {' or '.join(REPORTS)}")
 
 
 def demand_other_outputs(options: Mapping[str, Any]) -> None:
