@@ -11,11 +11,13 @@ import pytest_asyncio
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount
+from tui_pruner.domain.lineage import Stage
 from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage import sessions
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_specs.search import Scanned
-from tui_pruner.tui.messages import ModelChosen
+from tui_pruner.tui.messages import ModelChosen, RequestRefused
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import Question
 
@@ -93,6 +95,23 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
         await desk.until(lambda: desk.state.marks == {"model.16"}, "its mark")
         await desk.until(lambda: desk.state.pending.amounts == {"model.16": Amount.share(40)}, "its ratio")
+
+
+async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
+    async with start() as desk:
+        await make_two_steps_and_undo_one(desk)
+        (kept,), first, asked = sessions.sessions(), desk.state, []
+        monkeypatch.setattr(EngineSession, "resume", lambda *all: asked.append(all))
+        other = Stage("file:other.pt", "", "recalibrate", "other.pt", path="other.pt")
+        desk.app.post_message(ModelChosen(first.opened.model.path, None, (*first.lineage, other)))
+        await desk.until(lambda: desk.ready and desk.state is not first and bool(asked), "the wish to resume")
+        autosave = desk.controllers.autosave
+        autosave.keep()
+        await autosave._write()
+        autosave.leave()
+        assert [one.id for one in sessions.sessions()] == [kept.id]
+        autosave.take_refusal(RequestRefused("of another checkpoint", during="resumed"))
+        await desk.until(lambda: len(sessions.sessions()) == 2, "the session of its own")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -15,7 +15,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.search import Scanned, kept_scan, scan_of
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, RequestRefused, SessionChanged
 from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
 from tui_pruner.tui.state import JOBS, PROOFS, Store
 
@@ -55,8 +55,8 @@ class Autosave(Controller):
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Handlers of changed steps."""
-        return {SessionChanged: self.take_session}
+        """Handlers of changed steps, and of a refused session."""
+        return {SessionChanged: self.take_session, RequestRefused: self.take_refusal}
 
     def begin(self) -> None:
         """Resume the requested session, or offer the one that a lost connection left."""
@@ -102,6 +102,8 @@ class Autosave(Controller):
 
     def leave(self) -> None:
         """Mark the session as left on purpose: the user quits."""
+        if self._restoring:  # the screen has less than the session that is being resumed
+            return
         try:
             file = self._session_file()
             file.keep(self._snapshot(file).model_copy(update={"left": True}))
@@ -117,8 +119,15 @@ class Autosave(Controller):
             self._restore(self.opening.saved)
         self.keep()
 
+    def take_refusal(self, event: RequestRefused) -> None:
+        """Save what there is where a kept session could not be resumed."""
+        if event.during == "resumed":
+            self._restoring, self._kept = False, ()
+            self.keep_soon()
+
     def resume(self, saved: SavedSession) -> None:
-        """Resume a kept session."""
+        """Resume a kept session; until it is accepted or refused, nothing is saved."""
+        self._restoring = True
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
@@ -157,7 +166,7 @@ class Autosave(Controller):
 
         if self._file is not None:
             self._file.close()
-        self._file, self._restoring = SessionFile(saved.id), True
+        self._file = SessionFile(saved.id)
 
     def _restore(self, saved: SavedSession) -> None:
         """Restore what the engine does not know: marks, pending cuts and results."""
