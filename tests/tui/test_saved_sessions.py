@@ -18,7 +18,7 @@ from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_specs.search import Scanned
 from tui_pruner.tui.messages import ModelChosen, RequestRefused
-from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.opening import Opening, unfinished_sessions
 from tui_pruner.tui.screens.prompts import Question
 
 
@@ -112,6 +112,23 @@ async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, mon
         assert [one.id for one in sessions.sessions()] == [kept.id]
         autosave.take_refusal(RequestRefused("of another checkpoint", during="resumed"))
         await desk.until(lambda: len(sessions.sessions()) == 2, "the session of its own")
+
+
+async def test_measurements_that_were_only_taken_over_make_no_further_session(start, saved: sessions.SavedSession, demo_data: Path):
+    branch = {"id": "a:", "parent": "", "kind": "finetune", "title": "a", "path": "a.pt"}
+    told = {"data": str(demo_data), "data_status": sessions.status_of_data(str(demo_data)), "left": True, "lineage": [branch]}
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update=told))
+    file.close()
+    async with start(opening=replace(Opening.of(saved), saved=None, data=str(demo_data))) as desk:
+        autosave = desk.controllers.autosave
+        assert desk.state.metrics.baseline == 0.5 and "a:" in desk.state.lineage.stages
+        await autosave._write()
+        assert [one.id for one in sessions.sessions()] == [saved.id]
+        desk.state.metrics.by_plan["new"] = 0.4
+        await autosave._write()
+        assert len(sessions.sessions()) == 2
+        assert [one.opening.saved.id for one in unfinished_sessions() if one.opening.saved] == [saved.id]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -77,7 +77,12 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return bool(self.plan["steps"] or self.asked or self.marks or self.lineage)
+        return self.is_work or bool(self.lineage or self.scan or self.metrics)
+
+    @property
+    def is_work(self) -> bool:
+        """Whether there is something to go on with, beside measurements and other stages."""
+        return bool(self.plan["steps"] or self.asked or self.marks)
 
     @property
     def state(self) -> State:
@@ -140,7 +145,7 @@ class SessionFile:
             raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
         if first:
             with contextlib.suppress(OSError):  # this one is kept even if old ones cannot be removed
-                _drop_oldest()
+                _drop_oldest(session)
 
 
 def new_id(model: str) -> str:
@@ -193,7 +198,7 @@ def sessions() -> list[SavedSession]:
 
 
 def session_to_resume(wanted: str = "") -> SavedSession:
-    """The newest session that no living process has, or the one whose id begins with `wanted`.
+    """The newest session that no living process has, of those with work where there is one, or the one whose id begins with `wanted`.
 
     Raises:
         PlanError: there is none.
@@ -202,13 +207,22 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     if not free:
         which = f"no session begins with {wanted!r}" if wanted else "no session to resume"
         raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {paths.sessions_folder()}")
-    return free[0]
+    return _with_work_first(free)[0]
+
+
+def sessions_of(model: str, sha256: str) -> list[SavedSession]:
+    """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
+    own = [session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running]
+    return _with_work_first(own)
 
 
 def last_session(model: str, sha256: str) -> SavedSession | None:
-    """The newest session of a model's present content that no other window has."""
-    own = (session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running)
-    return next(own, None)
+    """The newest session of a model's present content that no other window has, of those with work where there is one."""
+    return next(iter(sessions_of(model, sha256)), None)
+
+
+def _with_work_first(found: list[SavedSession]) -> list[SavedSession]:
+    return sorted(found, key=lambda session: not session.is_work)
 
 
 def _readable() -> Iterator[SavedSession]:
@@ -220,9 +234,16 @@ def _readable() -> Iterator[SavedSession]:
                 yield session
 
 
-def _drop_oldest() -> None:
+def _drop_oldest(newest: SavedSession) -> None:
+    """Remove what is beyond the most, and the sessions that have only metrics of the newest one's model: a validation returns those."""
+    metrics_only = {
+        paths.sessions_folder() / f"{one.id}{SUFFIX}"
+        for one in sessions()
+        if (one.model, one.plan["sha256"]) == (newest.model, newest.plan["sha256"])
+        if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
+    }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[MOST:]:
+    for file in {*files[MOST:], *metrics_only}:
         with contextlib.suppress(OSError):
             if not is_held(file):
                 file.unlink()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
@@ -43,6 +43,7 @@ class Autosave(Controller):
     _accepted: SessionView | None = None
     _restoring = False
     _told = False
+    _taken: tuple[object, ...] = ()
     _status: tuple[str | None, str] = (None, "")
     _due: asyncio.TimerHandle | None = None
 
@@ -139,22 +140,27 @@ class Autosave(Controller):
             self.resume(saved.model_copy(update={"steps": 0}))
 
     def _offer(self, path: str, sha256: str) -> None:
-        from tui_pruner.storage.sessions import last_session
+        from tui_pruner.storage.sessions import sessions_of
 
-        saved = last_session(path, sha256)
-        if saved is None:
+        own = sessions_of(path, sha256)
+        if not own:
             return
-        if saved.left:
-            self._take_measurements(saved)
+        saved = own[0]
+        if saved.left or not saved.is_work:
+            self._take_measurements(own)
             return
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
         text = f"It was interrupted {ago(saved.saved_at)}.\n{what}"
         answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
-    def _take_measurements(self, saved: SavedSession) -> None:
-        """Show what a session that was left has measured; its steps are resumed on demand only."""
+    def _take_measurements(self, own: Sequence[SavedSession]) -> None:
+        """Show what the sessions that were left have measured; the steps of the first are resumed on demand only."""
+        saved = own[0]
         taken = self._restore_metrics(saved)
+        for other in own[1:]:
+            self._restore_figures(other)
+        self._taken = self._beside_work()
         self.store.touch("metrics")
         if steps := len(saved.plan["steps"]):
             what = f"measurements of the session of {ago(saved.saved_at)}" if taken else f"a session was left {ago(saved.saved_at)}"
@@ -185,7 +191,15 @@ class Autosave(Controller):
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
     def _restore_metrics(self, saved: SavedSession) -> bool:
-        """Restore what is still true, and whether that was everything; a session without data takes over the saved session's."""
+        """Restore the figures and the stages of a session, and whether all are still true; without data, take over the session's."""
+        alike, timed_alike = self._restore_figures(saved)
+        untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
+        newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
+        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
+        return alike and timed_alike
+
+    def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
+        """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
         checkpoint, metrics, opening = self.jobs.checkpoint, self.state.metrics, self.opening
         if checkpoint.data is None:
             checkpoint.data = saved.data
@@ -202,10 +216,7 @@ class Autosave(Controller):
         timed_alike = (saved.imgsz, saved.classes, saved.device) == (opening.imgsz, opening.classes, opening.device)
         if timed_alike:
             metrics.latencies = {**saved.latencies, **metrics.latencies}
-        untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
-        newer = self.state.lineage.stages if opening.lineage else {}  # than the saved ones
-        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
-        return alike and timed_alike
+        return alike, timed_alike
 
     def _is_measured_alike(self, saved: SavedSession) -> bool:
         """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""
@@ -238,6 +249,11 @@ class Autosave(Controller):
             self.jobs.checkpoint.data,
         )
 
+    def _beside_work(self) -> tuple[object, ...]:
+        """The measurements and the stages, which make a session worth keeping only where they are not all of earlier sessions."""
+        state = self.state
+        return (dict(state.metrics.by_plan), [stage["id"] for stage in kept_lineage(state)], kept_scan(self._scan))
+
     @property
     def _scan(self) -> Scanned | None:
         """The complete scan; one that runs would be written with each of its trials, which are stored anyway."""
@@ -254,7 +270,7 @@ class Autosave(Controller):
 
         state, opening = self.state, self.opening
         session = self._accepted or state.session
-        return SavedSession(
+        snapshot = SavedSession(
             id=file.id,
             model=state.opened.model.path,
             imgsz=opening.imgsz,
@@ -280,6 +296,8 @@ class Autosave(Controller):
             lineage=kept_lineage(state),
             scan=kept_scan(self._scan),
         )
+        is_new = snapshot.is_work or self._beside_work() != self._taken
+        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "lineage": [], "scan": {}})
 
     async def _write(self) -> None:
         async with self._in_turn:
