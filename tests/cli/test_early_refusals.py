@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from tui_pruner.cli.options import GROUPS
 from tui_pruner.domain.errors import CheckpointError, OutputError, RequestError
 from tui_pruner.jobs.scan import executors
 from tui_pruner.report.sections import FORMATS
+from tui_pruner.storage import paths
 from tui_pruner.storage.model_file import require_model, same_architecture
 
 SCRIPT = """
@@ -132,8 +134,12 @@ def test_shells_complete_the_layers_of_the_model(demo_checkpoint: Path, monkeypa
     layers = known_layers(str(demo_checkpoint))
     assert {"6", "model.6.m.0.cv1"} <= set(layers) and not {"10", "model.22.cv3.0.2"} & set(layers)
     assert known_layers("nope.pt") == []
-    monkeypatch.setattr(subprocess, "run", None)  # from here on they are in the cache folder
-    assert known_layers(str(demo_checkpoint)) == layers
+    tried: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: tried.append(1) or SimpleNamespace(stdout="not JSON"))
+    assert known_layers(str(demo_checkpoint)) == layers and known_layers("nope.pt") == [] and not tried, "they are in the cache folder"
+    (failed,) = (file for file in (paths.cache_folder() / "layers").iterdir() if not file.stat().st_size)
+    os.utime(failed, (0, 0))
+    assert known_layers("nope.pt") == known_layers("nope.pt") == [] and len(tried) == 1, "tried again, once"
     monkeypatch.undo()
     offered = completions("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
     assert offered == [f"{name}=" for name in layers if name.startswith("model.6.m")]
