@@ -118,6 +118,18 @@ def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     file.close()
 
 
+@pytest.mark.parametrize("measured", [{"metrics": {"": 0.5}}, {"scan": {"data": "a.yaml"}}])
+def test_measurements_are_kept_and_sessions_with_work_resumed_before_them(measured: dict):
+    empty = {"plan": {"sha256": "0", "steps": []}, "steps": 0}
+    with_steps, before, after = session(), session(**empty, metrics={"": 0.4}), session(**empty, **measured)
+    keep(session(**empty))
+    assert sessions.sessions() == []
+    for one in (before, with_steps, after):
+        keep(one)
+    assert [one.id for one in sessions.sessions()] == [after.id, with_steps.id], "older metrics alone are measured again"
+    assert session_to_resume().id == last_session("/models/best.pt", "0").id == with_steps.id
+
+
 def test_damaged_sessions_are_read_up_to_the_damage_and_old_ones_removed():
     for _ in range(MOST + 3):
         keep(session())

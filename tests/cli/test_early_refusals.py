@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,11 +15,12 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.commands.scan import EXECUTORS
-from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, known_layers
+from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, demand_places, known_layers
 from tui_pruner.cli.options import GROUPS
-from tui_pruner.domain.errors import CheckpointError, RequestError
+from tui_pruner.domain.errors import CheckpointError, OutputError, RequestError
 from tui_pruner.jobs.scan import executors
 from tui_pruner.report.sections import FORMATS
+from tui_pruner.storage import paths
 from tui_pruner.storage.model_file import require_model, same_architecture
 
 SCRIPT = """
@@ -95,6 +97,15 @@ def test_every_architecture_is_known_under_the_names_that_ultralytics_accepts():
     require_model("folder/that/is/not/here/yolov8n.yaml")
 
 
+def test_output_may_be_a_link_to_a_checkpoint_which_is_replaced(tmp_path: Path):
+    for target, name in (("out.pt", "latest"), ("out.onnx", "latest.pt")):
+        (tmp_path / target).write_bytes(b"before")
+        (tmp_path / name).symlink_to(tmp_path / target)
+    demand_places({"output": tmp_path / "latest", "force": True}, "prune")
+    with pytest.raises(OutputError, match=r"out.onnx does not end in .pt"):
+        demand_places({"output": tmp_path / "latest.pt", "force": True}, "prune")
+
+
 def test_word_that_may_be_a_file_is_not_a_misspelt_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inspec").write_text("a model of that name")
@@ -123,8 +134,12 @@ def test_shells_complete_the_layers_of_the_model(demo_checkpoint: Path, monkeypa
     layers = known_layers(str(demo_checkpoint))
     assert {"6", "model.6.m.0.cv1"} <= set(layers) and not {"10", "model.22.cv3.0.2"} & set(layers)
     assert known_layers("nope.pt") == []
-    monkeypatch.setattr(subprocess, "run", None)  # from here on they are in the cache folder
-    assert known_layers(str(demo_checkpoint)) == layers
+    tried: list[object] = []
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: tried.append(1) or SimpleNamespace(stdout="not JSON"))
+    assert known_layers(str(demo_checkpoint)) == layers and known_layers("nope.pt") == [] and not tried, "they are in the cache folder"
+    (failed,) = (file for file in (paths.cache_folder() / "layers").iterdir() if not file.stat().st_size)
+    os.utime(failed, (0, 0))
+    assert known_layers("nope.pt") == known_layers("nope.pt") == [] and len(tried) == 1, "tried again, once"
     monkeypatch.undo()
     offered = completions("bash", f"tui-pruner prune {demo_checkpoint} --cut model.6.m").split()
     assert offered == [f"{name}=" for name in layers if name.startswith("model.6.m")]

@@ -51,6 +51,8 @@ def test_a_stream_that_was_closed_is_no_failure(closed: str):
     words = [sys.executable, "-m", "tui_pruner", "locate", "nowhere"]
     done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True, check=True, timeout=HANGING)
     assert done.stdout == "status 2\n" and "failed" not in done.stderr
+    done = subprocess.run(["sh", "-c", script, "sh", *words[:3]], capture_output=True, text=True, check=True, timeout=HANGING)
+    assert done.stdout == "status 2\n" and (done.stderr.startswith("tui-pruner: the app needs a terminal") or closed == "2>&-")
 
 
 def test_json_is_alone_on_stdout_and_remarks_are_on_stderr():

@@ -56,6 +56,11 @@ def test_data_yamls_beside_a_checkpoint_are_listed_after_the_one_of_its_training
     assert data_near(str(run / "weights" / "best.pt")) == []
     monkeypatch.chdir(folder)
     assert data_near("Last.pt") == ["data.yml"]
+    gone = elsewhere / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert data_near(str(folder / "Last.pt")) == [str(folder / "data.yml")] and data_near("Last.pt") == []
 
 
 def test_folder_lists_folders_then_models_by_name_without_hidden_or_broken_files(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest_asyncio
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.cuts import Amount
+from tui_pruner.domain.lineage import Stage
 from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage import sessions
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_specs.search import Scanned
-from tui_pruner.tui.messages import ModelChosen
-from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.messages import ModelChosen, RequestRefused
+from tui_pruner.tui.opening import Opening, unfinished_sessions
 from tui_pruner.tui.screens.prompts import Question
 
 
@@ -85,10 +88,47 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         first.automatic, first.checkpoint.data, first.metrics.by_plan = False, data, {"": 0.5}
         desk.bench.store.update(scan=Scanned("l2", data, 2, "mAP", 0.5, {"model.5": {0.3: 0.1}}, ScanDrops(baseline=0.5, trials=[])))
         await desk.until(lambda: bool(sessions.sessions()[0].scan), "the kept scan")
+        assert sessions.sessions()[0].data_status == sessions.status_of_data(data) != ""
         desk.app.post_message(ModelChosen(first.opened.model.path, data, tuple(first.lineage)))
         await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
-        assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps and not desk.state.pending
+        assert not isinstance(desk.app.screen, Question) and not desk.state.session.steps
         await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
+        await desk.until(lambda: desk.state.marks == {"model.16"}, "its mark")
+        await desk.until(lambda: desk.state.pending.amounts == {"model.16": Amount.share(40)}, "its ratio")
+
+
+async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
+    async with start() as desk:
+        await make_two_steps_and_undo_one(desk)
+        (kept,), first, asked = sessions.sessions(), desk.state, []
+        monkeypatch.setattr(EngineSession, "resume", lambda *all: asked.append(all))
+        other = Stage("file:other.pt", "", "recalibrate", "other.pt", path="other.pt")
+        desk.app.post_message(ModelChosen(first.opened.model.path, None, (*first.lineage, other)))
+        await desk.until(lambda: desk.ready and desk.state is not first and bool(asked), "the wish to resume")
+        autosave = desk.controllers.autosave
+        autosave.keep()
+        await autosave._write()
+        autosave.leave()
+        assert [one.id for one in sessions.sessions()] == [kept.id]
+        autosave.take_refusal(RequestRefused("of another checkpoint", during="resumed"))
+        await desk.until(lambda: len(sessions.sessions()) == 2, "the session of its own")
+
+
+async def test_measurements_that_were_only_taken_over_make_no_further_session(start, saved: sessions.SavedSession, demo_data: Path):
+    branch = {"id": "a:", "parent": "", "kind": "finetune", "title": "a", "path": "a.pt"}
+    told = {"data": str(demo_data), "data_status": sessions.status_of_data(str(demo_data)), "left": True, "lineage": [branch]}
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update=told))
+    file.close()
+    async with start(opening=replace(Opening.of(saved), saved=None, data=str(demo_data))) as desk:
+        autosave = desk.controllers.autosave
+        assert desk.state.metrics.baseline == 0.5 and "a:" in desk.state.lineage.stages
+        await autosave._write()
+        assert [one.id for one in sessions.sessions()] == [saved.id]
+        desk.state.metrics.by_plan["new"] = 0.4
+        await autosave._write()
+        assert len(sessions.sessions()) == 2
+        assert [one.opening.saved.id for one in unfinished_sessions() if one.opening.saved] == [saved.id]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -132,17 +172,37 @@ async def test_full_disk_is_reported_once_and_the_session_is_saved_later(start, 
         await desk.until(lambda: bool(sessions.sessions()), "the session, once there is room")
 
 
-async def test_metrics_are_restored_only_with_the_data_of_their_measurement(start, saved: sessions.SavedSession):
-    with_data = saved.model_copy(update={"data": "theirs.yaml"})
+async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their_measurement(
+    start, saved: sessions.SavedSession, demo_data: Path, tmp_path: Path
+):
+    shutil.copytree(demo_data.parent, tmp_path / "demo")
+    theirs = tmp_path / "demo" / demo_data.name
+    label = next((tmp_path / "demo" / "labels" / "val").glob("*.txt"))
+    figures = {
+        "latencies": {"": 5.0},
+        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0}],
+    }
+    told = {"data": str(theirs), "data_status": sessions.status_of_data(str(theirs)), **figures}
+    with_data = saved.model_copy(update=told)
+    assert with_data.data_status
     async with start(opening=replace(Opening.of(with_data), saved=None, data=None)) as desk:
-        for data, kept in (("other.yaml", False), (None, True), ("theirs.yaml", True)):
-            desk.state.metrics.by_plan = {}
-            desk.state.checkpoint.data = data
-            desk.app.clear_notifications()
-            desk.controllers.autosave.resume(with_data)
-            await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
-            assert (desk.state.metrics.baseline == 0.5) is kept, data
-            assert desk.state.checkpoint.data == (data or "theirs.yaml")
+        autosave, opening = desk.controllers.autosave, Opening.of(with_data)
+
+        def back(data: str | None, opening: Opening) -> tuple[float | None, float | None, float | None]:
+            """The metric after resuming, with these data and settings, then the latency, and the metric of the other stage."""
+            desk.state.metrics.by_plan, desk.state.metrics.latencies = {}, {}
+            desk.state.checkpoint.data, desk.state.checkpoint.opening = data, opening
+            autosave._status = (None, "")
+            autosave._restore_metrics(with_data)
+            return desk.state.metrics.baseline, desk.state.metrics.latencies.get(""), desk.state.lineage.stages["a:"].metric
+
+        assert back("other.yaml", opening) == (None, 5.0, None)
+        assert back(None, opening) == back(str(theirs), opening) == (0.5, 5.0, 0.4)
+        assert desk.state.checkpoint.data == str(theirs)
+        assert back(str(theirs), replace(opening, imgsz=128)) == (None, None, None)
+        assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
+        label.write_text(label.read_text() + label.read_text())
+        assert back(str(theirs), opening) == (None, 5.0, None)
 
 
 async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):

@@ -217,23 +217,23 @@ def demand_places(options: Mapping[str, Any], command: str) -> None:
             except OSError:  # of too long a name, for instance, which is said where it is written
                 continue
             if name == "output" and (is_file or not there):
-                demand_suffix(given, place.suffix, command)
+                demand_suffix(place if command == "report" else place.resolve(), command)  # a model replaces what a link leads to
             if not there and not has_folder:
                 raise OutputError(f"{given} cannot be written: no folder {place.parent}, create it first")
             if is_file and options.get("force") is False and name not in ("junit", "markdown"):
                 raise OutputError(f"{given} exists already: choose another name or give --force")
 
 
-def demand_suffix(given: object, suffix: str, command: str) -> None:
+def demand_suffix(place: Path, command: str) -> None:
     """Refuse a name that does not end as what the command writes.
 
     Raises:
         OutputError: it is such a name.
     """
-    if command in CHECKPOINTS and suffix != ".pt":
-        raise OutputError(f"{given} does not end in .pt: Ultralytics would not load it, so choose a name that does")
-    if command == "report" and suffix.lower() not in REPORTS:
-        raise OutputError(f"{given} is not a report: its name must end in {' or '.join(REPORTS)}")
+    if command in CHECKPOINTS and place.suffix != ".pt":
+        raise OutputError(f"{place} does not end in .pt: Ultralytics would not load it, so choose a name that does")
+    if command == "report" and place.suffix.lower() not in REPORTS:
+        raise OutputError(f"{place} is not a report: its name must end in {' or '.join(REPORTS)}")
 
 
 def demand_other_outputs(options: Mapping[str, Any]) -> None:
@@ -295,18 +295,19 @@ def demand_no_misspelt_command(word: str, commands: Iterable[str]) -> None:
 
 PATIENCE = 30
 """Seconds that a shell waits for the layers of a model that was not completed before."""
+TRIED_AGAIN = 60
+"""Seconds after which a model whose layers could not be found is read again."""
 
 
 def known_layers(model: str) -> list[str]:
     """The blocks and layers of a model that can be cut, for a shell that completes them; none where it cannot be read.
 
-    The first time this takes as long as `inspect`, then they are in the cache folder, until the file changes.
+    The first time this takes as long as `inspect`, then they are in the cache folder, until the file changes; that there are none, for a
+    minute.
     """
     import hashlib
-    import json
-    import subprocess
+    import time
 
-    from tui_pruner.__main__ import COMPLETION
     from tui_pruner.storage.atomic import replace_file
 
     try:
@@ -314,16 +315,30 @@ def known_layers(model: str) -> list[str]:
         status = file.stat() if file.exists() else None
         key = f"{file.absolute()}\0{status.st_size} {status.st_mtime_ns}" if status else model
         store = paths.cache_folder() / "layers" / hashlib.sha256(os.fsencode(key)).hexdigest()
-        if store.is_file():
+        if store.is_file() and (store.stat().st_size or time.time() - store.stat().st_mtime < TRIED_AGAIN):
             return store.read_text(encoding="utf-8").split()
-        environment = {name: value for name, value in os.environ.items() if name != COMPLETION}
-        command = [sys.executable, "-m", "tui_pruner", "inspect", model, "--json"]
+        found = inspected_layers(model)
+        replace_file(store, "\n".join(found).encode())
+    except (OSError, ValueError):
+        return []
+    return found
+
+
+def inspected_layers(model: str) -> list[str]:
+    """The blocks and layers that can be cut as `inspect` finds them; none where it cannot read the model in time."""
+    import json
+    import subprocess
+
+    from tui_pruner.__main__ import COMPLETION
+
+    environment = {name: value for name, value in os.environ.items() if name != COMPLETION}
+    command = [sys.executable, "-m", "tui_pruner", "inspect", model, "--json"]
+    found = []
+    try:
         done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=PATIENCE, check=True)
-        found = []
         for block in json.loads(done.stdout)["blocks"]:
             free = [layer["name"] for layer in block["layers"] if layer["status"] != "locked"]
             found += [str(block["index"]), *free] if free else []
-        replace_file(store, "\n".join(found).encode())
     except (OSError, ValueError, KeyError, subprocess.SubprocessError):
         return []
     return found

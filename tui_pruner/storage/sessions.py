@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import secrets
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tui_pruner.domain.errors import PlanError
+from tui_pruner.domain.errors import DataError, PlanError
 from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths
@@ -24,6 +26,10 @@ LONGEST_NAME = 80
 """Bytes of the model's name in a session's name."""
 SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
+LONGEST_YAML = 1 << 18
+"""Bytes of a data yaml that parse fast enough for the interface."""
+MOST_FILES = 5000
+"""Images and labels whose status is read in a tenth of a second."""
 
 
 class SavedSession(BaseModel):
@@ -31,7 +37,7 @@ class SavedSession(BaseModel):
 
     `metrics` is by the keys of steps (`tui/timeline.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit.
     `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages beside
-    the plan's; `scan`: the last complete scan, on `data`.
+    the plan's; `scan`: the last complete scan, on `data`; `data_status`: of its files then (`status_of_data`).
     Set when it was read, not stored: `running`, whether a living process has it, and `damaged`, the number of bad lines at its end.
     """
 
@@ -47,6 +53,7 @@ class SavedSession(BaseModel):
     imgsz: int | None = None
     classes: int | None = None
     data: str | None = None
+    data_status: str = ""
     images: int | None = None
     device: str = ""
     plan: dict[str, Any]
@@ -70,7 +77,12 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return bool(self.plan["steps"] or self.asked or self.marks or self.lineage)
+        return self.is_work or bool(self.lineage or self.scan or self.metrics)
+
+    @property
+    def is_work(self) -> bool:
+        """Whether there is something to go on with, beside measurements and other stages."""
+        return bool(self.plan["steps"] or self.asked or self.marks)
 
     @property
     def state(self) -> State:
@@ -133,12 +145,51 @@ class SessionFile:
             raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
         if first:
             with contextlib.suppress(OSError):  # this one is kept even if old ones cannot be removed
-                _drop_oldest()
+                _drop_oldest(session)
 
 
 def new_id(model: str) -> str:
     """A unique name for a session of a model."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{own_name(Path(model).stem, LONGEST_NAME)}-{secrets.token_hex(2)}"
+
+
+def status_of_data(data: str | None) -> str:
+    """A digest of the sizes and times of a data yaml and of the images and labels that it validates on; empty where not cheaply known.
+
+    That is where the yaml lists something else than one folder beside it, or there are more than `MOST_FILES`.
+    """
+    from tui_pruner.storage.yaml import located, read_data_yaml
+
+    if data is None:
+        return ""
+    with contextlib.suppress(OSError, ValueError, DataError):
+        file = located(data)
+        if file.stat().st_size > LONGEST_YAML:
+            return ""
+        content = read_data_yaml(file).content
+        given, root = content.get("val") or content.get("validation"), content.get("path") or ""
+        if not isinstance(given, str) or not isinstance(root, str):
+            return ""
+        images = (file.absolute().parent / root / given).resolve()
+        labels = Path(f"{os.sep}labels{os.sep}".join(f"{images}{os.sep}".rsplit(f"{os.sep}images{os.sep}", 1)))
+        if images.is_dir() and (not root or Path(root).is_absolute()):
+            return _status_of([file], *dict.fromkeys((images, labels)))
+    return ""
+
+
+def _status_of(files: list[Path], *folders: Path) -> str:
+    for folder in folders:
+        for parent, below, names in os.walk(folder, followlinks=True):
+            below.sort()
+            files += [Path(parent, name) for name in sorted(names) if not name.endswith(".cache")]
+            if len(files) > MOST_FILES:
+                return ""
+    content = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        told = f"{file}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\0"
+        content.update(told.encode(errors="surrogateescape"))
+    return content.hexdigest()
 
 
 def sessions() -> list[SavedSession]:
@@ -147,7 +198,7 @@ def sessions() -> list[SavedSession]:
 
 
 def session_to_resume(wanted: str = "") -> SavedSession:
-    """The newest session that no living process has, or the one whose id begins with `wanted`.
+    """The newest session that no living process has, of those with work where there is one, or the one whose id begins with `wanted`.
 
     Raises:
         PlanError: there is none.
@@ -156,13 +207,22 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     if not free:
         which = f"no session begins with {wanted!r}" if wanted else "no session to resume"
         raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {paths.sessions_folder()}")
-    return free[0]
+    return _with_work_first(free)[0]
+
+
+def sessions_of(model: str, sha256: str) -> list[SavedSession]:
+    """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
+    own = [session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running]
+    return _with_work_first(own)
 
 
 def last_session(model: str, sha256: str) -> SavedSession | None:
-    """The newest session of a model's present content that no other window has."""
-    own = (session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running)
-    return next(own, None)
+    """The newest session of a model's present content that no other window has, of those with work where there is one."""
+    return next(iter(sessions_of(model, sha256)), None)
+
+
+def _with_work_first(found: list[SavedSession]) -> list[SavedSession]:
+    return sorted(found, key=lambda session: not session.is_work)
 
 
 def _readable() -> Iterator[SavedSession]:
@@ -174,9 +234,16 @@ def _readable() -> Iterator[SavedSession]:
                 yield session
 
 
-def _drop_oldest() -> None:
+def _drop_oldest(newest: SavedSession) -> None:
+    """Remove what is beyond the most, and the sessions that have only metrics of the newest one's model: a validation returns those."""
+    metrics_only = {
+        paths.sessions_folder() / f"{one.id}{SUFFIX}"
+        for one in sessions()
+        if (one.model, one.plan["sha256"]) == (newest.model, newest.plan["sha256"])
+        if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
+    }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in files[MOST:]:
+    for file in {*files[MOST:], *metrics_only}:
         with contextlib.suppress(OSError):
             if not is_held(file):
                 file.unlink()

@@ -88,12 +88,12 @@ class Unfinished:
 
 
 def unfinished_sessions(most: int = 3) -> list[Unfinished]:
-    """The sessions that can be resumed, newest first; those open in another window are left out."""
+    """The sessions with work that can be resumed, newest first; those open in another window are left out."""
     if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.storage.sessions import sessions
 
-    free = [session for session in sessions() if session.worth_keeping and not session.running]
+    free = [session for session in sessions() if session.is_work and not session.running]
     return [Unfinished(Opening.of(session), _title(session), session.saved_at) for session in free[:most]]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
@@ -15,7 +15,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.search import Scanned, kept_scan, scan_of
-from tui_pruner.tui.messages import EngineMessage, JobsChanged, SessionChanged
+from tui_pruner.tui.messages import EngineMessage, JobsChanged, RequestRefused, SessionChanged
 from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
 from tui_pruner.tui.state import JOBS, PROOFS, Store
 
@@ -43,6 +43,8 @@ class Autosave(Controller):
     _accepted: SessionView | None = None
     _restoring = False
     _told = False
+    _taken: tuple[object, ...] = ()
+    _status: tuple[str | None, str] = (None, "")
     _due: asyncio.TimerHandle | None = None
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
@@ -54,8 +56,8 @@ class Autosave(Controller):
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
-        """Handlers of changed steps."""
-        return {SessionChanged: self.take_session}
+        """Handlers of changed steps, and of a refused session."""
+        return {SessionChanged: self.take_session, RequestRefused: self.take_refusal}
 
     def begin(self) -> None:
         """Resume the requested session, or offer the one that a lost connection left."""
@@ -101,6 +103,8 @@ class Autosave(Controller):
 
     def leave(self) -> None:
         """Mark the session as left on purpose: the user quits."""
+        if self._restoring:  # the screen has less than the session that is being resumed
+            return
         try:
             file = self._session_file()
             file.keep(self._snapshot(file).model_copy(update={"left": True}))
@@ -116,38 +120,51 @@ class Autosave(Controller):
             self._restore(self.opening.saved)
         self.keep()
 
+    def take_refusal(self, event: RequestRefused) -> None:
+        """Save what there is where a kept session could not be resumed."""
+        if event.during == "resumed":
+            self._restoring, self._kept = False, ()
+            self.keep_soon()
+
     def resume(self, saved: SavedSession) -> None:
-        """Resume a kept session."""
+        """Resume a kept session; until it is accepted or refused, nothing is saved."""
+        self._restoring = True
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
     def _go_on(self, path: str, sha256: str) -> None:
-        """Continue a stage's own session, where it has one: its steps undone, its measurements and its scan as they were."""
+        """Continue a stage's own session, where it has one: its steps undone, its marks, ratios, measurements and scan as they were."""
         from tui_pruner.storage.sessions import last_session
 
         if (saved := last_session(path, sha256)) is not None:
-            self.resume(saved.model_copy(update={"steps": 0, "asked": {}, "marks": []}))
+            self.resume(saved.model_copy(update={"steps": 0}))
 
     def _offer(self, path: str, sha256: str) -> None:
-        from tui_pruner.storage.sessions import last_session
+        from tui_pruner.storage.sessions import sessions_of
 
-        saved = last_session(path, sha256)
-        if saved is None:
+        own = sessions_of(path, sha256)
+        if not own:
             return
-        if saved.left:
-            self._take_measurements(saved)
+        saved = own[0]
+        if saved.left or not saved.is_work:
+            self._take_measurements(own)
             return
         what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
         text = f"It was interrupted {ago(saved.saved_at)}.\n{what}"
         answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)
 
-    def _take_measurements(self, saved: SavedSession) -> None:
-        """Show what a session that was left has measured; its steps are resumed on demand only."""
-        self._restore_metrics(saved)
+    def _take_measurements(self, own: Sequence[SavedSession]) -> None:
+        """Show what the sessions that were left have measured; the steps of the first are resumed on demand only."""
+        saved = own[0]
+        taken = self._restore_metrics(saved)
+        for other in own[1:]:
+            self._restore_figures(other)
+        self._taken = self._beside_work()
         self.store.touch("metrics")
         if steps := len(saved.plan["steps"]):
-            self.say(f"measurements of the session of {ago(saved.saved_at)}; the start screen resumes its {plural(steps, 'step')}")
+            what = f"measurements of the session of {ago(saved.saved_at)}" if taken else f"a session was left {ago(saved.saved_at)}"
+            self.say(f"{what}; the start screen resumes its {plural(steps, 'step')}")
 
     def _take_over(self, saved: SavedSession) -> None:
         """Continue the earlier session's file, only after its plan was accepted: a refused session must not change."""
@@ -155,7 +172,7 @@ class Autosave(Controller):
 
         if self._file is not None:
             self._file.close()
-        self._file, self._restoring = SessionFile(saved.id), True
+        self._file = SessionFile(saved.id)
 
     def _restore(self, saved: SavedSession) -> None:
         """Restore what the engine does not know: marks, pending cuts and results."""
@@ -173,12 +190,21 @@ class Autosave(Controller):
         lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
-    def _restore_metrics(self, saved: SavedSession) -> None:
-        """Restore metrics with the data that they were measured on; a session without data takes over that data."""
-        checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
+    def _restore_metrics(self, saved: SavedSession) -> bool:
+        """Restore the figures and the stages of a session, and whether all are still true; without data, take over the session's."""
+        alike, timed_alike = self._restore_figures(saved)
+        untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
+        newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
+        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
+        return alike and timed_alike
+
+    def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
+        """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
+        checkpoint, metrics, opening = self.jobs.checkpoint, self.state.metrics, self.opening
         if checkpoint.data is None:
             checkpoint.data = saved.data
-        if checkpoint.data == saved.data:
+        alike = self._is_measured_alike(saved)
+        if alike:
             metrics.name = saved.metric
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
             metrics.intervals = {**saved.intervals, **metrics.intervals}
@@ -187,8 +213,25 @@ class Autosave(Controller):
             if saved.scan and self.state.scan is None:
                 scan = scan_of(saved.scan)
                 self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
-        metrics.latencies = {**saved.latencies, **metrics.latencies}
-        restore_lineage(self.state, [] if self.opening.lineage else saved.lineage)  # the one that was handed over is newer
+        timed_alike = (saved.imgsz, saved.classes, saved.device) == (opening.imgsz, opening.classes, opening.device)
+        if timed_alike:
+            metrics.latencies = {**saved.latencies, **metrics.latencies}
+        return alike, timed_alike
+
+    def _is_measured_alike(self, saved: SavedSession) -> bool:
+        """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""
+        opening, data = self.opening, self.jobs.checkpoint.data
+        if (saved.data, saved.imgsz, saved.images, saved.classes) != (data, opening.imgsz, opening.images, opening.classes):
+            return False
+        return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
+
+    def _status_of(self, data: str | None) -> str:
+        """The status of the data when it was first seen, so that metrics from before a change of it are not taken for later ones."""
+        from tui_pruner.storage.sessions import status_of_data
+
+        if self._status[0] != data:
+            self._status = (data, status_of_data(data))
+        return self._status[1]
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""
@@ -206,6 +249,11 @@ class Autosave(Controller):
             self.jobs.checkpoint.data,
         )
 
+    def _beside_work(self) -> tuple[object, ...]:
+        """The measurements and the stages, which make a session worth keeping only where they are not all of earlier sessions."""
+        state = self.state
+        return (dict(state.metrics.by_plan), [stage["id"] for stage in kept_lineage(state)], kept_scan(self._scan))
+
     @property
     def _scan(self) -> Scanned | None:
         """The complete scan; one that runs would be written with each of its trials, which are stored anyway."""
@@ -222,12 +270,13 @@ class Autosave(Controller):
 
         state, opening = self.state, self.opening
         session = self._accepted or state.session
-        return SavedSession(
+        snapshot = SavedSession(
             id=file.id,
             model=state.opened.model.path,
             imgsz=opening.imgsz,
             classes=opening.classes,
             data=self.jobs.checkpoint.data,
+            data_status=self._status_of(self.jobs.checkpoint.data),
             images=opening.images,
             device=opening.device,
             plan={**session.plan, "steps": [*session.plan["steps"], *session.later]},
@@ -247,6 +296,8 @@ class Autosave(Controller):
             lineage=kept_lineage(state),
             scan=kept_scan(self._scan),
         )
+        is_new = snapshot.is_work or self._beside_work() != self._taken
+        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "lineage": [], "scan": {}})
 
     async def _write(self) -> None:
         async with self._in_turn:
@@ -255,6 +306,7 @@ class Autosave(Controller):
 
     async def _write_now(self) -> None:
         try:
+            await asyncio.to_thread(self._status_of, self.jobs.checkpoint.data)
             file = self._session_file()
             await asyncio.to_thread(file.keep, self._snapshot(file))
         except Exception as error:  # in any case the step that was made must be shown

@@ -154,13 +154,18 @@ def _yaml_kind(path: Path) -> str:
 
 def data_near(model: str, most: int = 9) -> list[str]:
     """The data yamls beside a checkpoint and in the current folder, after the one that its training has recorded if that exists."""
-    here, folder = Path.cwd(), Path(model).absolute().parent
+    try:
+        here, folder = Path.cwd(), Path(model).absolute().parent
+    except FileNotFoundError:  # the current folder was removed
+        here, folder = None, Path(model).parent
+        if not folder.is_absolute():
+            return []
     found = [path for place in (folder, folder.parent) if (path := _recorded_data(place / "args.yaml")) is not None]
-    for place in dict.fromkeys((folder, here)):
+    for place in dict.fromkeys((folder, here or folder)):
         with contextlib.suppress(OSError):
             found += sorted(path for path in place.iterdir() if path.suffix.lower() in YAMLS and kind_of(path) == DATA_SET)
     unique = dict.fromkeys(path.absolute() for path in found)
-    return [str(path.relative_to(here) if path.is_relative_to(here) else path) for path in unique][:most]
+    return [str(path.relative_to(here) if here and path.is_relative_to(here) else path) for path in unique][:most]
 
 
 def _recorded_data(file: Path) -> Path | None:
