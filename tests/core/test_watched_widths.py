@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
@@ -25,6 +26,7 @@ from tui_pruner.core.tracing.size_check import couple_with_size_check, nothing_t
 from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.core.tracing.widths import ReadWidth, WidthKept
 from tui_pruner.domain.errors import TraceError
+from tui_pruner.frameworks.plain.adapters import free_recurrent, rewrite_attentions
 
 WIDTH = 16
 TABLE = (2.0,) * 40
@@ -79,6 +81,12 @@ def matched(net: Any, x: Tensor) -> Tensor:
 
 def grouped(net: Any, x: Tensor) -> Tensor:
     return F.conv2d(x, net.deep.weight, groups=net.fixed, padding=1)
+
+
+def failed(net: Any, x: Tensor) -> Tensor:
+    with contextlib.suppress(RuntimeError):
+        net.first(x)
+    return x / x.shape[1]
 
 
 def unused(net: Any, x: Tensor) -> Tensor:
@@ -142,7 +150,11 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a fixed size": lambda net, x: x.view(x.shape[0], net.fixed, -1).view_as(x),
     "fixed groups": grouped,
     "expanded to a fixed size": lambda net, x: x + x.mean((2, 3), keepdim=True).expand(-1, net.fixed, -1, -1),
-    "zeros of a fixed width": lambda net, x: x + torch.cat([x[:, :8] * 0, torch.zeros(1, 8, 8, 8)], 1),
+    "zeros of a fixed width": lambda net, x: x + torch.cat([F.conv2d(x, net.last.weight), torch.zeros(1, 8, 8, 8)], 1),
+    "a failed layer": failed,
+    "NumPy's size": lambda net, x: x.reshape(x.shape[0], np.int64(16), -1).view_as(x),
+    "NumPy's groups": lambda net, x: F.conv2d(x, net.deep.weight, groups=np.int64(16), padding=1),
+    "a slice of another dimension": lambda net, x: x + x[:, :, : x.shape[1] // 2].mean((2, 3), keepdim=True),
     "halves": lambda net, x: halves(x, x.shape[1] // 2),
     "a new tensor's size": lambda net, x: x / x.new_zeros(x.shape[1]).shape[0],
     "attention by default": lambda net, x: F.scaled_dot_product_attention(*[x.flatten(2).mT] * 3).mT.reshape(x.shape),
@@ -210,6 +222,41 @@ def test_a_hook_of_a_layer_is_watched():
     net.first = nn.Sequential(net.first)
     net.first[0].register_forward_hook(lambda module, args, output: output / output.shape[1])
     record = recorded(without_weights(net), watched=True)
+    assert not nothing_to_try(record, couple(record))
+
+
+class Dividing(nn.Module):
+    """Divides by an attribute of a part, which a cut rewrites."""
+
+    def __init__(self, part: nn.Module, name: str) -> None:
+        super().__init__()
+        self.first, self.part, self.last = nn.Linear(3, WIDTH), part, nn.Linear(WIDTH, 4)
+        self.attribute = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = self.part(y, y, y)[0] if isinstance(self.part, nn.MultiheadAttention) else self.part(y)[0]
+        return self.last(y) / getattr(self.part, self.attribute)
+
+
+@pytest.mark.parametrize(
+    "part, name",
+    [(nn.GRU(WIDTH, WIDTH, batch_first=True), "hidden_size"), (nn.MultiheadAttention(WIDTH, 2, batch_first=True), "head_dim")],
+    ids=["a recurrent layer", "an attention"],
+)
+def test_an_attribute_that_a_cut_rewrites_is_watched(part, name):
+    net = free_recurrent(rewrite_attentions(Dividing(copy.deepcopy(part), name).eval()))
+    record = trace(without_weights(net), Inputs((torch.rand(2, 5, 3),)), watched=True)
+    assert not nothing_to_try(record, couple(record))
+
+
+def test_a_hook_of_all_layers_is_watched():
+    net = without_weights(Between(SKIPPED["nothing"], WIDTH))
+    hook = nn.modules.module.register_module_forward_hook(lambda module, args, output: output / output.shape[1])
+    try:
+        record = recorded(net, watched=True)
+    finally:
+        hook.remove()
     assert not nothing_to_try(record, couple(record))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.model.inputs import KnownNumbers
 from tui_pruner.core.model.layers import ATTRIBUTES
-from tui_pruner.core.tracing.adapters import is_plain, own_adapter
+from tui_pruner.core.tracing.adapters import ADAPTERS, is_plain, nearest_base, own_adapter
 from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.widths import (
@@ -143,7 +143,9 @@ class Watch(KnownNumbers):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
             groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
-            if len(args) < 2 or (type(groups) is int and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
+            if len(args) < 2 or (
+                type(groups) is not ReadWidth and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])
+            ):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
             self._stretch(*args[:2])
@@ -260,7 +262,7 @@ class Watch(KnownNumbers):
         if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
             return None
         last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
-        if last >= 0 and type(sizes[last]) is int and sizes[last] != -1:
+        if last >= 0 and type(sizes[last]) is not ReadWidth and sizes[last] is not OF_ITSELF and sizes[last] != -1:
             return None
         return [(size, vector_at(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
@@ -285,7 +287,9 @@ def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tupl
     if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
         return None
     given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
-    return parts([bound for bound, _ in given], [width for _, width in given])
+    found = parts([bound for bound, _ in given], [width for _, width in given])
+    others = [bound for place, one in enumerate(index) if place != dim for bound in (one.start, one.stop, one.step)]
+    return None if found is None else found + [(bound, None) for bound in others if type(bound) is ReadWidth]
 
 
 def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
@@ -296,15 +300,18 @@ def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels 
 
 
 @contextmanager
-def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch) -> Iterator[None]:
-    """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of modules that a user's adapter updates."""
+def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, foreign: bool) -> Iterator[None]:
+    """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of other modules whose attributes a cut updates.
+
+    `foreign`: code that is neither PyTorch's nor of a known library runs, and may read an attribute of any module.
+    """
     changed: list[tuple[dict[str, Any], str, int]] = []
     known: dict[type, tuple[str, ...]] = {}
     for _, module in parts:
         kind, state = type(module), module.__dict__
         if kind not in known:
             known[kind] = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
-        if own_adapter(module) is not None and not is_plain(module):
+        if (own_adapter(module) is not None and (foreign or not is_plain(module))) or (foreign and nearest_base(module, ADAPTERS)):
             watch.note(list(module.parameters()))
         names = known[kind]
         if "groups" in state and names and state["groups"] == state["in_channels"] > 1:
