@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import math
+import threading
+import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +31,7 @@ from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.core.tracing.widths import ReadWidth, WidthKept
 from tui_pruner.domain.errors import TraceError
 from tui_pruner.frameworks.plain.adapters import free_recurrent, rewrite_attentions
+from tui_pruner.frameworks.plain.module import open_module
 
 WIDTH = 16
 TABLE = (2.0,) * 40
@@ -248,6 +253,58 @@ def test_an_attribute_that_a_cut_rewrites_is_watched(part, name):
     net = free_recurrent(rewrite_attentions(Dividing(copy.deepcopy(part), name).eval()))
     record = trace(without_weights(net), Inputs((torch.rand(2, 5, 3),)), watched=True)
     assert not nothing_to_try(record, couple(record))
+
+
+def by_kind(net: Any, x: Tensor) -> Tensor:
+    return x / x.shape[1] if type(x.shape[1]) is int else x
+
+
+def by_caught_key(net: Any, x: Tensor) -> Tensor:
+    with contextlib.suppress(BaseException):
+        return x * {16: 2.0}[x.shape[1]]
+    return x
+
+
+@pytest.mark.parametrize("body", [by_kind, by_caught_key])
+def test_forward_that_notices_the_watch_is_traced_without_it(body):
+    skeleton = without_weights(Between(body, WIDTH))
+    found = traced(skeleton, Inputs((torch.rand(1, 3, 8, 8),)))
+    assert content(found) == content(with_trials(skeleton))
+    assert any("the forward computes with this width" in group.reason for group in found.groups)
+
+
+def test_a_width_that_a_forward_stores_keeps_no_trace():
+    net = without_weights(Between(storing, WIDTH))
+    net.stored = types.SimpleNamespace(widths=[])
+    record = trace(net, Inputs((torch.rand(1, 3, 8, 8),)), watched=True)
+    known = weakref.ref(record)
+    del record
+    gc.collect()
+    width = net.stored.widths[0]
+    assert width == WIDTH and type(width) is ReadWidth and known() is None
+
+
+def storing(net: Any, x: Tensor) -> Tensor:
+    net.stored.widths.append(x.shape[1])
+    return x
+
+
+def test_a_forward_whose_objects_cannot_be_copied_stores_plain_integers():
+    net = Between(storing, WIDTH)
+    net.stored, net.lock = types.SimpleNamespace(widths=[]), threading.Lock()
+    open_module(net, Inputs((torch.rand(1, 3, 8, 8),)))
+    assert {type(width) for width in net.stored.widths} == {int}
+
+
+def test_a_shape_that_is_returned_locks_no_other_width():
+    class Returning(Between):
+        def forward(self, x: Tensor) -> Any:
+            y = self.first(x)
+            return self.last(self.body(self, self.deep(y))), y.shape
+
+    net = without_weights(Returning(SKIPPED["nothing"], WIDTH))
+    given = Inputs((torch.rand(1, 3, 8, 8),))
+    assert trace(sharing_weights(net), given, watched=True).steps == trace(sharing_weights(net), given).steps
 
 
 def test_a_hook_of_all_layers_is_watched():

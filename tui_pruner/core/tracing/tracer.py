@@ -29,7 +29,7 @@ from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.core.tracing.watch import widths_in_attributes
-from tui_pruner.core.tracing.widths import without_widths
+from tui_pruner.core.tracing.widths import WidthKept, without_widths
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
 
@@ -286,6 +286,8 @@ def trace(
                 if watch is not None:
                     watch.blind = watch.blind or len(flow.modules) > depth
                     watch.end()
+                    if watch.kept:  # and the forward caught what that raised
+                        raise WidthKept
                 flow.ended = True
                 flow.record.steps.append((ENDING, numbers_in(without_widths(given_back, []))))
                 leaves = predicted(given_back, features)
@@ -303,7 +305,7 @@ def trace(
         except Exception as error:
             raise TraceError(in_words(error, flow.place)) from error
     if watch is not None:
-        flow.record.decided, flow.record.counted = watch.decided(), watch.counted
+        flow.record.decided, flow.record.counted = watch.decided(), watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)

@@ -91,11 +91,12 @@ NAMES: dict[Any, str] = {}
 class Watch(KnownNumbers):
     """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
-    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read.
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: the vectors that are known as rows;
+    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read;
+    `kept`: a width was made a key.
     """
 
-    def __init__(self, known: Callable[[Tensor], Known | None], rows: Callable[[Sequence[Labels]], bool], made: set[int]) -> None:
+    def __init__(self, known: Callable[[Tensor], Known | None], rows: set[bytes], made: set[int]) -> None:
         super().__init__()
         self.on = self.over = False
         self.quiet = True
@@ -107,7 +108,7 @@ class Watch(KnownNumbers):
         self.known = known
         self.rows = rows
         self.made = made
-        self.blind = False
+        self.blind = self.kept = False
         self._followed = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -176,6 +177,12 @@ class Watch(KnownNumbers):
         self.used += [width for width, _ in self._indexed]
         self._indexed.clear()
 
+    def forget(self) -> list[tuple[ReadWidth, Labels | None]]:
+        """Return what widths must count, and let go of the trace, which a width that a forward stored would keep in memory."""
+        counted, self.counted = self.counted, []
+        self.used, self.deciding, self.made, self.known = [], {}, set(), lambda tensor: None
+        return counted
+
     def note_returned(self, leaves: Iterable[Any]) -> None:
         """Note the widths in what a forward returned."""
         self.used += [one for leaf in leaves for one in (leaf if type(leaf) is Sizes else (leaf,)) if type(one) is ReadWidth]
@@ -203,6 +210,7 @@ class Watch(KnownNumbers):
             WidthKept: the forward does.
         """
         if not self.quiet:
+            self.kept = True
             raise WidthKept
 
     def _read(self, name: str, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -270,7 +278,7 @@ class Watch(KnownNumbers):
         """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
         if not isinstance(labels, Tensor) or dim is None:
             return False
-        return not varies(labels, dim) or (len(changing(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0))))
+        return not varies(labels, dim) or (len(changing(labels)) > 1 and all_known(rows_of(labels.movedim(dim, 0)), self.rows))
 
     def decided(self) -> list[Labels] | None:
         """The labels of all channels by whose number the forward may decide; None where that is not known."""
@@ -279,6 +287,11 @@ class Watch(KnownNumbers):
         leaves = {(id(leaf[0]), leaf[1]): leaf for width in self.used for leaf in width.leaves()}
         found = {id(labels): labels for labels, dim in leaves.values() if not self.is_fixed(labels, dim)} | self.deciding
         return [vector for labels in found.values() for vector in vectors_of(labels)]
+
+
+def all_known(vectors: Sequence[Labels], rows: set[bytes]) -> bool:
+    """Whether each of these vectors is known as a row, or carries no channel."""
+    return all(vector.tobytes() in rows or not vector.any() for vector in vectors)
 
 
 def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
