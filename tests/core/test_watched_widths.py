@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import gc
 import math
+import threading
+import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +30,8 @@ from tui_pruner.core.tracing.size_check import couple_with_size_check, nothing_t
 from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.core.tracing.widths import ReadWidth, WidthKept
 from tui_pruner.domain.errors import TraceError
+from tui_pruner.frameworks.plain.adapters import free_recurrent, rewrite_attentions
+from tui_pruner.frameworks.plain.module import open_module
 
 WIDTH = 16
 TABLE = (2.0,) * 40
@@ -79,6 +86,12 @@ def matched(net: Any, x: Tensor) -> Tensor:
 
 def grouped(net: Any, x: Tensor) -> Tensor:
     return F.conv2d(x, net.deep.weight, groups=net.fixed, padding=1)
+
+
+def failed(net: Any, x: Tensor) -> Tensor:
+    with contextlib.suppress(RuntimeError):
+        net.first(x)
+    return x / x.shape[1]
 
 
 def unused(net: Any, x: Tensor) -> Tensor:
@@ -158,6 +171,11 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a fixed size": lambda net, x: x.view(x.shape[0], net.fixed, -1).view_as(x),
     "fixed groups": grouped,
     "expanded to a fixed size": lambda net, x: x + x.mean((2, 3), keepdim=True).expand(-1, net.fixed, -1, -1),
+    "zeros of a fixed width": lambda net, x: x + torch.cat([F.conv2d(x, net.last.weight), torch.zeros(1, 8, 8, 8)], 1),
+    "a failed layer": failed,
+    "NumPy's size": lambda net, x: x.reshape(x.shape[0], np.int64(16), -1).view_as(x),
+    "NumPy's groups": lambda net, x: F.conv2d(x, net.deep.weight, groups=np.int64(16), padding=1),
+    "a slice of another dimension": lambda net, x: x + x[:, :, : x.shape[1] // 2].mean((2, 3), keepdim=True),
     "halves": lambda net, x: halves(x, x.shape[1] // 2),
     "a new tensor's size": lambda net, x: x / x.new_zeros(x.shape[1]).shape[0],
     "attention by default": lambda net, x: F.scaled_dot_product_attention(*[x.flatten(2).mT] * 3).mT.reshape(x.shape),
@@ -225,6 +243,93 @@ def test_a_hook_of_a_layer_is_watched():
     net.first = nn.Sequential(net.first)
     net.first[0].register_forward_hook(lambda module, args, output: output / output.shape[1])
     record = recorded(without_weights(net), watched=True)
+    assert not nothing_to_try(record, couple(record))
+
+
+class Dividing(nn.Module):
+    """Divides by an attribute of a part, which a cut rewrites."""
+
+    def __init__(self, part: nn.Module, name: str) -> None:
+        super().__init__()
+        self.first, self.part, self.last = nn.Linear(3, WIDTH), part, nn.Linear(WIDTH, 4)
+        self.attribute = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = self.part(y, y, y)[0] if isinstance(self.part, nn.MultiheadAttention) else self.part(y)[0]
+        return self.last(y) / getattr(self.part, self.attribute)
+
+
+@pytest.mark.parametrize(
+    "part, name",
+    [(nn.GRU(WIDTH, WIDTH, batch_first=True), "hidden_size"), (nn.MultiheadAttention(WIDTH, 2, batch_first=True), "head_dim")],
+    ids=["a recurrent layer", "an attention"],
+)
+def test_an_attribute_that_a_cut_rewrites_is_watched(part, name):
+    net = free_recurrent(rewrite_attentions(Dividing(copy.deepcopy(part), name).eval()))
+    record = trace(without_weights(net), Inputs((torch.rand(2, 5, 3),)), watched=True)
+    assert not nothing_to_try(record, couple(record))
+
+
+def by_kind(net: Any, x: Tensor) -> Tensor:
+    return x / x.shape[1] if type(x.shape[1]) is int else x
+
+
+def by_caught_key(net: Any, x: Tensor) -> Tensor:
+    with contextlib.suppress(BaseException):
+        return x * {16: 2.0}[x.shape[1]]
+    return x
+
+
+@pytest.mark.parametrize("body", [by_kind, by_caught_key])
+def test_forward_that_notices_the_watch_is_traced_without_it(body):
+    skeleton = without_weights(Between(body, WIDTH))
+    found = traced(skeleton, Inputs((torch.rand(1, 3, 8, 8),)))
+    assert content(found) == content(with_trials(skeleton))
+    assert any("the forward computes with this width" in group.reason for group in found.groups)
+
+
+def test_a_width_that_a_forward_stores_keeps_no_trace():
+    net = without_weights(Between(storing, WIDTH))
+    net.stored = types.SimpleNamespace(widths=[])
+    record = trace(net, Inputs((torch.rand(1, 3, 8, 8),)), watched=True)
+    known = weakref.ref(record)
+    del record
+    gc.collect()
+    width = net.stored.widths[0]
+    assert width == WIDTH and type(width) is ReadWidth and known() is None
+
+
+def storing(net: Any, x: Tensor) -> Tensor:
+    net.stored.widths.append(x.shape[1])
+    return x
+
+
+def test_a_forward_whose_objects_cannot_be_copied_stores_plain_integers():
+    net = Between(storing, WIDTH)
+    net.stored, net.lock = types.SimpleNamespace(widths=[]), threading.Lock()
+    open_module(net, Inputs((torch.rand(1, 3, 8, 8),)))
+    assert {type(width) for width in net.stored.widths} == {int}
+
+
+def test_a_shape_that_is_returned_locks_no_other_width():
+    class Returning(Between):
+        def forward(self, x: Tensor) -> Any:
+            y = self.first(x)
+            return self.last(self.body(self, self.deep(y))), y.shape
+
+    net = without_weights(Returning(SKIPPED["nothing"], WIDTH))
+    given = Inputs((torch.rand(1, 3, 8, 8),))
+    assert trace(sharing_weights(net), given, watched=True).steps == trace(sharing_weights(net), given).steps
+
+
+def test_a_hook_of_all_layers_is_watched():
+    net = without_weights(Between(SKIPPED["nothing"], WIDTH))
+    hook = nn.modules.module.register_module_forward_hook(lambda module, args, output: output / output.shape[1])
+    try:
+        record = recorded(net, watched=True)
+    finally:
+        hook.remove()
     assert not nothing_to_try(record, couple(record))
 
 

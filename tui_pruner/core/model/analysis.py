@@ -103,14 +103,18 @@ class Analysis:
         return self.checkpoint.inputs or image_of(self.image_shape)
 
 
-def trace_model(model: nn.Module, given: Inputs | Sequence[int] | None = None, approximate: bool = False) -> tuple[nn.Module, CouplingMap]:
+def trace_model(
+    model: nn.Module, given: Inputs | Sequence[int] | None = None, approximate: bool = False, watched: bool = True
+) -> tuple[nn.Module, CouplingMap]:
     """The skeleton and the coupling map of a model; `given`: legal inputs, or the shape of an image, by default the smallest one.
+
+    `watched`: its forward may be given widths that only pass for integers.
 
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
     skeleton = without_weights(model)
-    return skeleton, traced(skeleton, given or smallest_input(model), approximate)
+    return skeleton, traced(skeleton, given or smallest_input(model), approximate, watched)
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
@@ -122,7 +126,7 @@ def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:
         TraceError: the model's forward failed, or did not end.
     """
     if not checkpoint.is_trained:  # its digest does not identify everything that an architecture is built from
-        return trace_model(checkpoint.model, checkpoint.inputs, checkpoint.approximate)
+        return trace_model(checkpoint.model, checkpoint.inputs, checkpoint.approximate, not checkpoint.shared)
     skeleton, shape = without_weights(checkpoint.model), smallest_input(checkpoint.model)
     key = cache.key_of(checkpoint.sha256, shape, code_of(checkpoint.own_names))
     if adapted_by_program(skeleton, with_packages=not key["adapters"]):
@@ -140,7 +144,7 @@ def smallest_input(model: nn.Module) -> tuple[int, int, int, int]:
     return 1, image_channels(model), side, side
 
 
-def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool = False) -> CouplingMap:
+def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool = False, watched: bool = True) -> CouplingMap:
     """The coupling map of a model on the meta device, with the time that the trace took.
 
     Raises:
@@ -150,18 +154,21 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
     if runs_foreign_code(skeleton):
         installed_adapters()  # not while operations are traced
     # Late: where the map comes from the cache, neither the tracer nor its rules are needed.
-    from tui_pruner.core.tracing.size_check import couple_with_size_check
+    from tui_pruner.core.tracing.size_check import couple_with_size_check, difference, run
     from tui_pruner.core.tracing.tracer import Late, trace
     from tui_pruner.core.tracing.widths import WidthKept
 
     def recorded(watched: bool) -> FlowRecord:
         first = sharing_weights(skeleton)  # tensors that a forward stores must not meet those of a later run
-        return trace(first, as_inputs(given), sequence(first), approximate, watched)
+        return trace(first, inputs, sequence(first), approximate, watched)
 
-    started = time.perf_counter()
+    started, inputs = time.perf_counter(), as_inputs(given)
+    foreign = watched and not approximate and (inputs.forward is not None or runs_foreign_code(skeleton))
     with without_garbage_collection():
         try:
-            record = recorded(watched=not approximate)
+            record = recorded(watched and not approximate)
+            if foreign and difference(record.steps, *run(sharing_weights(skeleton), inputs))[1]:  # it noticed that it was watched
+                record = recorded(watched=False)
         except Late:
             raise
         except (TraceError, WidthKept):  # perhaps because of how it was watched

@@ -32,7 +32,7 @@ class Checkpoint:
     `own_names` are the names of modules beyond Ultralytics' own list that the file imports, and that a file made from it imports too;
     `trusted`: it was loaded without restrictions because its user trusts it; `unwritable`: why no file can be made from it.
     `inputs` are the arguments of its forward where that does not take a square image. `approximate`: normalisations across channels
-    may lose some.
+    may lose some. `shared`: the model shares objects that are no tensors with a module of the user.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Checkpoint:
     unwritable: str = ""
     inputs: Inputs | None = None
     approximate: bool = False
+    shared: bool = False
 
     @property
     def is_trained(self) -> bool:

@@ -172,6 +172,8 @@ ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.GroupNorm: ("num_channels",),
     nn.PReLU: ("num_parameters",),
     nn.Embedding: ("num_embeddings", "embedding_dim"),
+    nn.RNNBase: ("input_size", "hidden_size"),
+    nn.RNNCellBase: ("input_size", "hidden_size"),
 }
 """The integers that these functions set, beside the groups of depthwise convolutions."""
 

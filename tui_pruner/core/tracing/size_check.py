@@ -125,10 +125,11 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
     """Whether the trace was watched, and decides nothing by a width that can be cut, and all its sizes follow their channels."""
     if record.decided is None:
         return False
-    groups = free_groups(coupling)
-    free = np.zeros(record.source.count, dtype=bool)
+    groups, channel = free_groups(coupling), joined_labels(record).channel
+    free = np.zeros(len(channel) + 1, dtype=bool)
     for member in (member for group in groups for member in group.members):
-        free[record.source.starts[member.axis] + member.indices] = True
+        free[channel[record.source.starts[member.axis] + member.indices]] = True
+    free = free[channel]  # also of labels that are on no axis, such as those of zeros that a forward makes
     if any(free[labels].any() for labels in (*record.decided, *(entry.labels for entry in record.sized if not entry.follows))):
         return False
     if not record.counted:

@@ -35,7 +35,7 @@ from tui_pruner.core.tracing.labels import (
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
 from tui_pruner.core.tracing.values import Values
-from tui_pruner.core.tracing.watch import Watch
+from tui_pruner.core.tracing.watch import Watch, all_known
 from tui_pruner.domain.errors import TraceError
 
 
@@ -157,7 +157,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._aside = False
         self.ended = False
         self._rows: set[bytes] = set()
-        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self.are_rows, self.dependence.made)
+        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self._rows, self.dependence.made)
         self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
         for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
@@ -370,7 +370,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     def are_rows(self, parts: Sequence[Labels]) -> bool:
         """Whether each of these vectors is known as a row, or carries no channel."""
-        return all(part.tobytes() in self._rows or not part.any() for part in parts)
+        return all_known(parts, self._rows)
 
     def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """Forbid removing any channel of these tensors."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 import tui_pruner
@@ -21,14 +22,14 @@ from tui_pruner.core.model.copies import modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, as_inputs
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, features_passed_through, predicted, tensors
-from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter
+from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter, runs_foreign_code
 from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, InnerLabels, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.core.tracing.watch import widths_in_attributes
-from tui_pruner.core.tracing.widths import plain
+from tui_pruner.core.tracing.widths import WidthKept, without_widths
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
 
@@ -184,7 +185,9 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
     paths = {module: path for path, module in parts}
-    hooked = any(module._forward_hooks for module in paths)  # a hook runs as part of the module around its own
+    everywhere = (*hooks._global_forward_hooks.values(), *hooks._global_forward_pre_hooks.values())
+    hooked = any(not hook.__module__.startswith("tui_pruner.") for hook in everywhere)  # a hook runs as part of the module around its own
+    hooked = hooked or any(module._forward_hooks for module in paths)
     unwatched = {module for module in paths if flow.watch.on and not hooked and is_plain(module)}
     repeats = {module: path for path, module in found}
     around: list[nn.Module] = []
@@ -199,13 +202,20 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
             flow.running = module
             flow.watch.quiet = not flow.watch.on or module in unwatched
 
+    def out() -> str:
+        flow.running = around.pop()
+        flow.entered.pop()
+        flow.given.pop()
+        return flow.modules.pop()
+
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if module not in paths:
             return
+        while around and flow.running is not module:  # the forward caught what a layer raised, and ran on unwatched
+            flow.watch.blind = True
+            out()
         flow.watch.quiet = True
-        path, flow.running = flow.modules.pop(), around.pop()
-        flow.entered.pop()
-        flow.given.pop()
+        path = out()
         if module in blocks and isinstance(output, Tensor) and output.ndim > 1:
             flow.outputs[path] = flow.aside(output)
         if module in repeats and path not in tensors_of_repeats and replaceable(args, output):
@@ -260,20 +270,26 @@ def trace(
     lock_inputs(flow, inputs)
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
     parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
-    attributes = nullcontext() if watch is None else widths_in_attributes(parts, watch)
+    attributes = (
+        nullcontext() if watch is None else widths_in_attributes(parts, watch, inputs.forward is not None or runs_foreign_code(skeleton))
+    )
     with (
-        attributes,
         torch.no_grad(),
         following_modules(flow, parts, {module for _, module in blocks}, repeats),
         features_passed_through(skeleton) as features,
     ):
         try:
             with deadline(LONGEST_RUN), flow:
-                given_back = inputs.run(skeleton, watch)
+                depth = len(flow.modules)
+                with attributes:
+                    given_back = inputs.run(skeleton, watch)
                 if watch is not None:
+                    watch.blind = watch.blind or len(flow.modules) > depth
                     watch.end()
+                    if watch.kept:  # and the forward caught what that raised
+                        raise WidthKept
                 flow.ended = True
-                flow.record.steps.append((ENDING, tuple(map(plain, numbers_in(given_back)))))
+                flow.record.steps.append((ENDING, numbers_in(without_widths(given_back, []))))
                 leaves = predicted(given_back, features)
                 flow.watch.note_returned(leaves.values())
                 outputs = tensors(leaves)
@@ -289,7 +305,7 @@ def trace(
         except Exception as error:
             raise TraceError(in_words(error, flow.place)) from error
     if watch is not None:
-        flow.record.decided, flow.record.counted = watch.decided(), watch.counted
+        flow.record.decided, flow.record.counted = watch.decided(), watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tui_pruner.core.model.inputs import KnownNumbers
 from tui_pruner.core.model.layers import ATTRIBUTES
-from tui_pruner.core.tracing.adapters import is_plain, own_adapter
+from tui_pruner.core.tracing.adapters import ADAPTERS, is_plain, nearest_base, own_adapter
 from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.widths import (
@@ -91,11 +91,12 @@ NAMES: dict[Any, str] = {}
 class Watch(KnownNumbers):
     """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: whether vectors are known as rows;
-    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read.
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: the vectors that are known as rows;
+    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read;
+    `kept`: a width was made a key.
     """
 
-    def __init__(self, known: Callable[[Tensor], Known | None], rows: Callable[[Sequence[Labels]], bool], made: set[int]) -> None:
+    def __init__(self, known: Callable[[Tensor], Known | None], rows: set[bytes], made: set[int]) -> None:
         super().__init__()
         self.on = self.over = False
         self.quiet = True
@@ -107,7 +108,7 @@ class Watch(KnownNumbers):
         self.known = known
         self.rows = rows
         self.made = made
-        self.blind = False
+        self.blind = self.kept = False
         self._followed = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -143,7 +144,9 @@ class Watch(KnownNumbers):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
             groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
-            if len(args) < 2 or (type(groups) is int and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
+            if len(args) < 2 or (
+                type(groups) is not ReadWidth and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])
+            ):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
             self._stretch(*args[:2])
@@ -174,6 +177,12 @@ class Watch(KnownNumbers):
         self.used += [width for width, _ in self._indexed]
         self._indexed.clear()
 
+    def forget(self) -> list[tuple[ReadWidth, Labels | None]]:
+        """Return what widths must count, and let go of the trace, which a width that a forward stored would keep in memory."""
+        counted, self.counted = self.counted, []
+        self.used, self.deciding, self.made, self.known = [], {}, set(), lambda tensor: None
+        return counted
+
     def note_returned(self, leaves: Iterable[Any]) -> None:
         """Note the widths in what a forward returned."""
         self.used += [one for leaf in leaves for one in (leaf if type(leaf) is Sizes else (leaf,)) if type(one) is ReadWidth]
@@ -201,6 +210,7 @@ class Watch(KnownNumbers):
             WidthKept: the forward does.
         """
         if not self.quiet:
+            self.kept = True
             raise WidthKept
 
     def _read(self, name: str, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -260,7 +270,7 @@ class Watch(KnownNumbers):
         if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
             return None
         last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
-        if last >= 0 and type(sizes[last]) is int and sizes[last] != -1:
+        if last >= 0 and type(sizes[last]) is not ReadWidth and sizes[last] is not OF_ITSELF and sizes[last] != -1:
             return None
         return [(size, vector_at(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
@@ -268,7 +278,7 @@ class Watch(KnownNumbers):
         """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
         if not isinstance(labels, Tensor) or dim is None:
             return False
-        return not varies(labels, dim) or (len(changing(labels)) > 1 and self.rows(rows_of(labels.movedim(dim, 0))))
+        return not varies(labels, dim) or (len(changing(labels)) > 1 and all_known(rows_of(labels.movedim(dim, 0)), self.rows))
 
     def decided(self) -> list[Labels] | None:
         """The labels of all channels by whose number the forward may decide; None where that is not known."""
@@ -279,13 +289,20 @@ class Watch(KnownNumbers):
         return [vector for labels in found.values() for vector in vectors_of(labels)]
 
 
+def all_known(vectors: Sequence[Labels], rows: set[bytes]) -> bool:
+    """Whether each of these vectors is known as a row, or carries no channel."""
+    return all(vector.tobytes() in rows or not vector.any() for vector in vectors)
+
+
 def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
     """What the bounds of a slice must count; None where a bound is fixed, or the index is more than slices."""
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
         return None
     given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
-    return parts([bound for bound, _ in given], [width for _, width in given])
+    found = parts([bound for bound, _ in given], [width for _, width in given])
+    others = [bound for place, one in enumerate(index) if place != dim for bound in (one.start, one.stop, one.step)]
+    return None if found is None else found + [(bound, None) for bound in others if type(bound) is ReadWidth]
 
 
 def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
@@ -296,15 +313,18 @@ def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels 
 
 
 @contextmanager
-def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch) -> Iterator[None]:
-    """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of modules that a user's adapter updates."""
+def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, foreign: bool) -> Iterator[None]:
+    """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of other modules whose attributes a cut updates.
+
+    `foreign`: code that is neither PyTorch's nor of a known library runs, and may read an attribute of any module.
+    """
     changed: list[tuple[dict[str, Any], str, int]] = []
     known: dict[type, tuple[str, ...]] = {}
     for _, module in parts:
         kind, state = type(module), module.__dict__
         if kind not in known:
             known[kind] = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
-        if own_adapter(module) is not None and not is_plain(module):
+        if (own_adapter(module) is not None and (foreign or not is_plain(module))) or (foreign and nearest_base(module, ADAPTERS)):
             watch.note(list(module.parameters()))
         names = known[kind]
         if "groups" in state and names and state["groups"] == state["in_channels"] > 1:

@@ -148,7 +148,8 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     types = {name: tensor.dtype for name, tensor in named_tensors(module)}
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
-    own = free_recurrent(rewrite_attentions(independent(module).eval()))
+    copied, shared = copy_of(module)
+    own = free_recurrent(rewrite_attentions(copied.eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():
@@ -163,6 +164,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
         original_yaml={},
         warnings=tuple(warnings if module.training else ()),
         inputs=inputs.computable(),
+        shared=shared,
         types=types,
         device=device,
     )
@@ -170,6 +172,11 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
 
 def independent(module: nn.Module) -> nn.Module:
     """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
+    return copy_of(module)[0]
+
+
+def copy_of(module: nn.Module) -> tuple[nn.Module, bool]:
+    """Such a copy, and whether it shares objects that cannot be copied."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for value in (*part._parameters.values(), *part._buffers.values(), *vars(part).values()):
@@ -178,9 +185,9 @@ def independent(module: nn.Module) -> nn.Module:
                 memo[id(value)] = nn.Parameter(fresh, value.requires_grad) if isinstance(value, nn.Parameter) else fresh
     try:
         with user_code("the copy"):
-            return copy.deepcopy(module, memo)
+            return copy.deepcopy(module, memo), False
     except Exception:  # a lock, a generator, an open file: what is then shared with the copy is not a tensor
-        return isolated(module)
+        return isolated(module), True
 
 
 def structure_of(module: nn.Module) -> dict[str, list[Any]]:
