@@ -212,7 +212,7 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    own = [session for session in sessions() if session.model == model and session.plan["sha256"] == sha256 and not session.running]
+    own = [session for session in sessions() if session.model == model and session.plan.get("sha256") == sha256 and not session.running]
     return _with_work_first(own)
 
 
@@ -239,7 +239,7 @@ def _drop_oldest(newest: SavedSession) -> None:
     metrics_only = {
         paths.sessions_folder() / f"{one.id}{SUFFIX}"
         for one in sessions()
-        if (one.model, one.plan["sha256"]) == (newest.model, newest.plan["sha256"])
+        if (one.model, one.plan.get("sha256")) == (newest.model, newest.plan.get("sha256"))
         if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
     }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
