@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -270,19 +270,19 @@ def trace(
     lock_inputs(flow, inputs)
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
     parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
-    attributes = (
-        nullcontext() if watch is None else widths_in_attributes(parts, watch, inputs.forward is not None or runs_foreign_code(skeleton))
-    )
     with (
+        ExitStack() as attributes,
         torch.no_grad(),
         following_modules(flow, parts, {module for _, module in blocks}, repeats),
         features_passed_through(skeleton) as features,
     ):
+        if watch is not None:
+            attributes.enter_context(widths_in_attributes(parts, watch, inputs.forward is not None or runs_foreign_code(skeleton)))
         try:
             with deadline(LONGEST_RUN), flow:
                 depth = len(flow.modules)
-                with attributes:
-                    given_back = inputs.run(skeleton, watch)
+                given_back = inputs.run(skeleton, watch)
+                attributes.close()
                 if watch is not None:
                     watch.blind = watch.blind or len(flow.modules) > depth
                     watch.end()
