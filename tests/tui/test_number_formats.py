@@ -2,9 +2,9 @@
 
 import pytest
 
+from tui_pruner.domain.cuts import usual_widths
 from tui_pruner.domain.formatting import count, duration, file_size, giga, operations, score, tiny
 from tui_pruner.tui import drawing
-from tui_pruner.tui.panes.comparison import usual_widths
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,11 @@ class PruningSession:
         self._resolved = (asked, gone, found)
         return found
 
+    def alone(self, request: Request) -> Widths | None:
+        """The widths after one request on top of what is gone; None where it cannot be done. The last preview stays cached."""
+        found = resolve(self.analysis, [request], self.removal)
+        return None if found.refusals or found.contradictions else self.arithmetic.widths(self.removal.together(found.removal))
+
     def apply(self, requests: Sequence[Request]) -> AppliedStep:
         """Apply requests as a step.
 
