@@ -79,7 +79,7 @@ def test_change_too_small_for_a_digit_is_still_shown():
 def test_spread_of_ratios_and_relative_change_have_their_signs():
     assert (drawing.spread([30]), drawing.spread([50, 10, 30])) == ("−30%", "−10…50%")
     assert (drawing.relative(0.602, 0.588), drawing.relative(0.5, 0.51)) == (" (−2.3%)", " (+2.0%)")
-    assert drawing.relative(0.9, 0.9) == drawing.relative(0.0, 0.1) == ""
+    assert drawing.relative(0.9, 0.9) == drawing.relative(0.0, 0.1) == drawing.relative(0.9004, 0.8999) == ""
 
 
 @pytest.mark.parametrize(

@@ -317,8 +317,8 @@ def markdown(result: GateResult) -> str:
         "| | original | pruned | change | 95 % interval | allowed | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *(
-            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {-one.drop:+.4f} | {-one.high:+.4f} to {-one.low:+.4f} "
-            f"| {-one.allowed:+.4f} | {word(one)} |"
+            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {negated(one.drop)} | {negated(one.high)} to {negated(one.low)} "
+            f"| {negated(one.allowed)} | {word(one)} |"
             for one in result.metrics
         ),
     ]
