@@ -317,8 +317,8 @@ def markdown(result: GateResult) -> str:
         "| | original | pruned | change | 95 % interval | allowed | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *(
-            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {negated(one.drop)} | {negated(one.high)} to {negated(one.low)} "
-            f"| {negated(one.allowed)} | {word(one)} |"
+            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {negated(one.drop)} "
+            f"| {negated(one.high)} to {negated(one.low)} | {negated(one.allowed)} | {word(one)} |"
             for one in result.metrics
         ),
     ]
