@@ -18,7 +18,7 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.labels import along, nothing
 from tui_pruner.core.tracing.rules.contraction import work_labels
 from tui_pruner.domain.cuts import parse_request
-from tui_pruner.engine.views import detail_view
+from tui_pruner.engine.views import detail_view, preview_view
 
 
 @pytest.mark.parametrize("cuts", [[], ["5=50%"], ["model.4.cv2=30%", "6=20%"], ["*=40%"], ["model.22.*=60%", "model.0=keep:3"]])
@@ -70,6 +70,17 @@ def test_detail_lists_all_affected_layers_with_the_reason(nano):
     assert (detail.before, detail.after, detail.status) == (64, 45, "coupled")
     assert detail.curve == sorted(detail.curve) and detail.curve[-1] == 1.0
     assert detail.cut_at == pytest.approx(19 / 64)
+
+
+def test_smaller_widths_save_what_their_previews_do(nano):
+    session = PruningSession(nano)
+    apart = detail_view(session, "model.6.cv1", [parse_request("5=30%")], "l2")
+    assert [found.keeps for found in apart.widths] == [112, 96, 80, 64, 48, 32]
+    for found in apart.widths[1::2]:
+        cut = preview_view(session, [parse_request(f"model.6.cv1=keep:{found.keeps}")])
+        saved = cut.before.parameters - cut.after.parameters, cut.before.flops - cut.after.flops
+        assert (found.parameters, found.flops) == saved and cut.layers["model.6.cv1"].out_after == found.keeps
+    assert detail_view(session, "model.22.cv2.0.2", [], "l2").widths == []
 
 
 def test_preview_without_cuts_has_the_size_of_the_checkpoint(nano):

@@ -11,7 +11,7 @@ import pytest
 
 from tui_pruner.domain.results import nothing_to_lose
 from tui_pruner.engine.search_messages import GateLatency, GateMetric, GateParameters, GateResult
-from tui_pruner.jobs.gate import ValidatedImages, advice, judged_metric, junit, markdown, same_labels
+from tui_pruner.jobs.gate import ValidatedImages, advice, drop_in_words, judged_metric, junit, markdown, same_labels
 from tui_pruner.jobs.intervals import RULE, Drop, Metrics, images_needed, judged, paired_drops, reach_of
 
 MAP = "metrics/mAP50-95(B)"
@@ -147,6 +147,11 @@ def result(**changes: Any) -> GateResult:
         "original": "best.pt", "pruned": "odd|\x1b`name.pt", "original_parameters": 1000, "pruned_parameters": 700, "seconds": 1.5,
     }  # fmt: skip
     return GateResult(**{**fields, **changes})
+
+
+def test_no_change_is_not_a_negative_zero():
+    words = drop_in_words(result().metrics[0].model_copy(update={"drop": 0.0, "low": -0.00001, "high": 0.00001, "allowed": 0.0}))
+    assert "+0.0000 (95 % interval +0.0000 to +0.0000), allowed +0: " in words
 
 
 def test_junit_has_a_case_for_each_judgement_and_a_failure_for_each_excess():

@@ -1,10 +1,15 @@
 """Numbers are short, keep three digits, and never show a sign or a change that is not there."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 
+from tui_pruner.domain.cuts import Amount, usual_widths
 from tui_pruner.domain.formatting import count, duration, file_size, giga, operations, score, tiny
 from tui_pruner.tui import drawing
-from tui_pruner.tui.panes.comparison import usual_widths
+from tui_pruner.tui.panes.tree_row import status_of
+from tui_pruner.tui.state import AppState, Change
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_change_too_small_for_a_digit_is_still_shown():
 def test_spread_of_ratios_and_relative_change_have_their_signs():
     assert (drawing.spread([30]), drawing.spread([50, 10, 30])) == ("−30%", "−10…50%")
     assert (drawing.relative(0.602, 0.588), drawing.relative(0.5, 0.51)) == (" (−2.3%)", " (+2.0%)")
-    assert drawing.relative(0.9, 0.9) == drawing.relative(0.0, 0.1) == ""
+    assert drawing.relative(0.9, 0.9) == drawing.relative(0.0, 0.1) == drawing.relative(0.9004, 0.8999) == ""
 
 
 @pytest.mark.parametrize(
@@ -88,3 +93,14 @@ def test_spread_of_ratios_and_relative_change_have_their_signs():
 )
 def test_usual_widths_are_multiples_down_to_a_quarter(now, step, widths):
     assert usual_widths(now) == (step, widths)
+
+
+@pytest.mark.parametrize(("after", "words"), [([22, 45], "2 × −30%"), ([22, 56], "2 × −12…31%"), ([16, 32], "2 × −50%")])
+def test_block_says_what_its_layers_really_lose(after, words):
+    layers = [SimpleNamespace(name=str(width), out_channels=width, widest_group=width) for width in (32, 64)]
+    widths = {
+        layer.name: Change((layer.out_channels, layer.out_channels, left), (3, 3, 3)) for layer, left in zip(layers, after, strict=True)
+    }
+    state = SimpleNamespace(change=lambda layer: widths[layer.name], pending=SimpleNamespace(of={"32": Amount(remove=0.3)}.get))
+    state.in_conflict, state.loss, state.loses = (lambda name: False), partial(AppState.loss, state), partial(AppState.loses, state)
+    assert status_of(SimpleNamespace(layer=None, layers=layers), state)[0] == words

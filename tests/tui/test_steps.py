@@ -220,6 +220,9 @@ def test_unexercised_cut_is_shown_as_a_failed_proof_with_the_reason(undone_sessi
     assert unproved(session) == f"step 1 is not proved ({reason}): undo it with u"
     unrun = proof.model_copy(update={"verdict": "not equal", "relative_difference": float("inf")})
     assert proof_cell(unrun)[0] == "NOT EQUAL inf"
+    equal = proof.model_copy(update={"equal": True, "verdict": "equal"})
+    assert proof_cell(equal)[0] == "proved exact"
+    assert proof_cell(equal.model_copy(update={"approximate": ["aux.0"]}))[0] == "approximate"
     two = session.model_copy(update={"steps": [*session.steps, step.model_copy(update={"number": 2})]})
     assert unproved(two).endswith("undo the steps from there on with u")
 

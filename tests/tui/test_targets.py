@@ -22,7 +22,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import drop
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.job_specs.measurement import latency_search
-from tui_pruner.tui.job_specs.search import Measured, Scanned, measured_plan, scanned
+from tui_pruner.tui.job_specs.search import Measured, Scanned, measured_plan, scanned, verdict
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.tree_row import heat_colour
 from tui_pruner.tui.screens.prompts import PathPrompt
@@ -194,6 +194,15 @@ async def test_target_on_data_is_a_job_whose_plan_names_the_rivals_it_beat(desk:
     assert taken[0].plan.amounts == {"model.5": "keep:64"} and taken[0].criterion == "obs"
     outcome = await job.take(planned("out of reach").model_dump())
     assert outcome.figure == "out of reach" and taken[1].plan.stopped == "out of reach"
+
+
+async def test_plan_is_called_the_closest_only_if_it_is():
+    point = planned().points[0]
+    point.rivals[1].distance = 0.0235
+    expected = (
+        "knapsack plan, about as close as the closest of 2 when refitted, with the best worst output (0.024 from the original's outputs)"
+    )
+    assert verdict(point) == expected
 
 
 async def test_prompt_with_data_announces_measured_plans_and_their_cuts_become_pending(desk: Desk, demo_data):

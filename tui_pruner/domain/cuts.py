@@ -151,6 +151,17 @@ MOST_PERCENT = 99
 _NUMBER = re.compile(r"^(?:(keep)\s*[: ]\s*)?(\d+(?:\.\d+)?)\s*(%?)$")
 
 
+STEPS = (32, 16, 8, 4, 2, 1)
+FEWEST_WIDTHS = 6
+LEAST_LEFT = 0.25
+
+
+def usual_widths(now: int) -> tuple[int, list[int]]:
+    """Smaller widths of a layer down to a quarter, multiples of a power of two that hardware computes fast; and that power."""
+    step = next(step for step in STEPS if now // step >= FEWEST_WIDTHS or step == 1)
+    return step, [width for width in range((now - 1) // step * step, 0, -step) if width >= LEAST_LEFT * now]
+
+
 class PrunableWidth(NamedTuple):
     """A layer's channels, and the widest group of them, which a share is taken of at once: one half where they are split in two."""
 

@@ -175,6 +175,14 @@ class MemberView(Message):
     because: str
 
 
+class Narrower(Message):
+    """A smaller width of a layer, cut alone on top of the steps so far, and what the whole model then saves."""
+
+    keeps: int
+    parameters: int
+    flops: int
+
+
 class Detail(Message):
     """One layer under the requests: `curve` is its groups' importance, weakest channel first (at most 120 samples, 1.0 the strongest).
 
@@ -193,6 +201,7 @@ class Detail(Message):
     cut_at: float
     members: list[MemberView]
     shapes: list[BlockShape]
+    widths: list[Narrower]
 
 
 class PreviewResult(Message):

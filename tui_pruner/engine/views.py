@@ -21,7 +21,7 @@ from tui_pruner.core.pruning.resolve import Resolution, match_layers
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.tracing.coupling_map import ChannelGroup
 from tui_pruner.core.tracing.inner_blocks import inside
-from tui_pruner.domain.cuts import Request
+from tui_pruner.domain.cuts import Request, usual_widths
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import printable
 from tui_pruner.engine.messages import (
@@ -38,6 +38,7 @@ from tui_pruner.engine.messages import (
     MaskInfo,
     MemberView,
     ModelInfo,
+    Narrower,
     PreviewResult,
     ProofView,
     RefusedRequest,
@@ -245,7 +246,19 @@ def detail_view(session: PruningSession, name: str, requests: Sequence[Request],
         cut_at=cut_at,
         members=members(session, layer, groups, now, after),
         shapes=shapes,
+        widths=narrower(session, layer) if state.status != "locked" else [],
     )
+
+
+def narrower(session: PruningSession, layer: ModelLayer) -> list[Narrower]:
+    """A layer's usual smaller widths as the cuts reach them, widest first, with their savings; those that cannot be cut are left out."""
+    now, found = session.widths, {}
+    for keep in usual_widths(layer_widths(session.analysis, now, layer)[1])[1]:
+        after = session.alone(Request(layer.name, f"keep:{keep}"))
+        if after is not None and after.size != now.size:
+            keeps, saved = layer_widths(session.analysis, after, layer)[1], now.size.parameters - after.size.parameters
+            found[keeps] = Narrower(keeps=keeps, parameters=saved, flops=now.size.flops - after.size.flops)
+    return list(found.values())
 
 
 def importance_curve(
@@ -255,13 +268,11 @@ def importance_curve(
     free = [group for group in groups if group.prunable]
     if not free:
         return [], 0.0
-    base = session.removal
-    ranking = session.analysis.ranked(base)
+    base, ranking = session.removal, session.analysis.ranked(session.removal)
     scores = np.sort(np.concatenate([ranking.scores(group, criterion)[base.remaining(group)] for group in free]))
-    removed = sum(len(found.removal.of(group)) for group in free)
     samples = scores[np.linspace(0, len(scores) - 1, min(len(scores), MOST_SAMPLES)).round().astype(int)]
     top = float(samples.max()) or 1.0
-    return [round(float(score) / top, 4) for score in samples], removed / len(scores)
+    return [round(float(score) / top, 4) for score in samples], sum(len(found.removal.of(group)) for group in free) / len(scores)
 
 
 def members(session: PruningSession, layer: ModelLayer, groups: Sequence[ChannelGroup], now: Widths, after: Widths) -> list[MemberView]:

@@ -237,10 +237,14 @@ def every_nth(on_progress: OnProgress, progress: JobProgress) -> None:
 
 def drop_in_words(metric: GateMetric) -> str:
     """Return the judgement on a metric's drop in words."""
-    fell = (
-        f"{short(metric.name)} {-metric.drop:+.4f} (95 % interval {-metric.high:+.4f} to {-metric.low:+.4f}), allowed {-metric.allowed:+g}"
-    )
+    between = f"95 % interval {negated(metric.high)} to {negated(metric.low)}"
+    fell = f"{short(metric.name)} {negated(metric.drop)} ({between}), allowed {0.0 - metric.allowed:+g}"
     return f"{fell}: {outcome(metric)}"
+
+
+def negated(drop: float) -> str:
+    """Return the change that a drop is, in four digits; no change is never a negative zero."""
+    return f"{round(-drop, 4) + 0.0:+.4f}"
 
 
 def short(name: str) -> str:
@@ -313,8 +317,8 @@ def markdown(result: GateResult) -> str:
         "| | original | pruned | change | 95 % interval | allowed | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *(
-            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {-one.drop:+.4f} | {-one.high:+.4f} to {-one.low:+.4f} "
-            f"| {-one.allowed:+.4f} | {word(one)} |"
+            f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {negated(one.drop)} "
+            f"| {negated(one.high)} to {negated(one.low)} | {negated(one.allowed)} | {word(one)} |"
             for one in result.metrics
         ),
     ]

@@ -332,7 +332,8 @@ def gain(before: float, after: float) -> str:
 
 
 def relative(before: float, after: float) -> str:
-    """The change of a metric as a share of what it was, in brackets: " (−2.3%)"; empty where it is less than a tenth of a percent."""
+    """The change of a metric as a share of what it was, of the figures as they are shown: " (−2.3%)"; empty below a tenth of a percent."""
+    before, after = round(before, 3), round(after, 3)
     percent = 100 * (after - before) / before if before else 0.0
     return f" ({GLYPHS.minus if percent < 0 else '+'}{abs(percent):.1f}%)" if abs(percent) >= 0.05 else ""
 

@@ -173,12 +173,15 @@ class AppState:
         )
 
     def loss(self, layer: LayerView) -> int:
-        """The share of a layer's present channels that goes with the pending cuts, in percent as asked for, else rounded; 0 for none."""
+        """The share of a layer's present channels that really goes with the pending cuts, in percent, at least 1; 0 for none."""
         _, now, after = self.change(layer).outputs
-        asked = self.pending.of(layer.name)
-        if after >= now:
-            return 0
-        return (asked.percent if asked is not None else 0) or max(round(100 * (1 - after / now)), 1)
+        return max(round(100 * (1 - after / now)), 1) if after < now else 0
+
+    def loses(self, layer: LayerView, share: float) -> bool:
+        """Whether a layer really loses this share of its present channels, to within a channel of its widest part."""
+        whole, now, after = self.change(layer).outputs
+        part = max(layer.widest_group or whole, 1) / max(whole, 1)
+        return abs(now - after - share * now) * part <= 1
 
     @property
     def losses(self) -> list[int]:

@@ -68,7 +68,7 @@ def plan(
     """The cuts that reach a target, as a plan; without a target the range that can be reached. Status 1 where it is out of reach.
 
     With --data the damage of every layer is measured on unlabelled training images, whole plans (a uniform cut among them) are refitted and
-    compared with the original's outputs on images that were held out, and the closest is taken.
+    compared with the original's outputs on images held out. The closest is taken, or one about as close with the best worst output.
     """
     with reserved_stdout(as_json) as results:
         measured_on_data = data is not None and bool(target or front) and not compare_criteria and "latency" not in "".join(target or ())

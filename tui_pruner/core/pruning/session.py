@@ -47,6 +47,7 @@ class PruningSession:
         self.arithmetic = Arithmetic(self.analysis)
         self._paths: Paths | None = None
         self._resolved: tuple[tuple[Any, ...], Removal, Resolution] | None = None
+        self._alone: tuple[Removal, str, dict[Request, Widths | None]] | None = None
 
     @property
     def removal(self) -> Removal:
@@ -96,6 +97,20 @@ class PruningSession:
         found = resolve(self.analysis, requests, gone)
         self._resolved = (asked, gone, found)
         return found
+
+    def alone(self, request: Request) -> Widths | None:
+        """The widths after one request on top of what is gone; None where it cannot be done.
+
+        A layer's widths are cached until another layer is asked for: its ratio may turn meanwhile. The last preview stays cached.
+        """
+        gone, known = self.removal, self._alone
+        if known is None or known[0] is not gone or known[1] != request.layer:
+            self._alone = known = (gone, request.layer, {})
+        if request not in known[2]:
+            found = resolve(self.analysis, [request], gone)
+            failed = bool(found.refusals or found.contradictions)
+            known[2][request] = None if failed else self.arithmetic.widths(gone.together(found.removal))
+        return known[2][request]
 
     def apply(self, requests: Sequence[Request]) -> AppliedStep:
         """Apply requests as a step.

@@ -320,7 +320,7 @@ class TargetController(Controller):
                 return
             self._request(measured.plan, measured.criterion, f"in the {measured.ground}", f", then {key_of('recover')} refits it")
 
-        # A scan by any criterion may compete: whole plans are tried, and the closest to the original is taken.
+        # A scan by any criterion may compete: whole plans are tried, and the best by their refitted outputs is taken.
         drops = found.drops if found is not None and found.data == self.jobs.checkpoint.data else None
         ranked_by = ranking(state)
         spec = measured_plan(self.jobs.checkpoint, state.session, targets, ranked_by, state.pending.round_to, drops, hand_over)
@@ -358,7 +358,7 @@ class TargetController(Controller):
             label = criterion_of(ranking(self.state)).label
             return (
                 f"Several plans, channels ranked by {label}, are cut and refitted on {IMAGES} images without labels, in the background "
-                f"(minutes): the one closest to the original is taken. {key_of('slider')} shows plans at once."
+                f"(minutes): the closest to the original, or one about as close, is taken. {key_of('slider')} shows plans at once."
             )
         usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
         if usable is not None:

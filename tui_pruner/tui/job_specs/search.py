@@ -311,11 +311,16 @@ def planning(progress: JobProgress) -> str:
 
 
 def verdict(point: PlanPoint) -> str:
-    """The chosen plan, and the distance that decided: "knapsack plan, closest of 2 when refitted (0.024 from the original's outputs)"."""
+    """The chosen plan, and its distance: "knapsack plan, closest of 2 when refitted (0.024 from the original's outputs)".
+
+    Of plans about as close the one whose worst output is best may be chosen: then it is not called the closest.
+    """
     best = next((rival for rival in point.rivals if rival.name == point.chosen), None)
     if best is None:
         return f"{point.chosen} plan"
-    return f"{point.chosen} plan, closest of {len(point.rivals)} when refitted ({distance(best.distance)} from the original's outputs)"
+    least, number = min(rival.distance for rival in point.rivals), f"of {len(point.rivals)} when refitted"
+    why = f"closest {number}" if best.distance <= least else f"about as close as the closest {number}, with the best worst output"
+    return f"{point.chosen} plan, {why} ({distance(best.distance)} from the original's outputs)"
 
 
 def _figure(point: PlanPoint, result: PlanningResult) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from tui_pruner.domain.cuts import usual_widths
 from tui_pruner.domain.forecast import drop_at
 from tui_pruner.domain.formatting import count, file_size, giga, percent, score
 from tui_pruner.tui import colours
@@ -176,54 +177,46 @@ def _heading(title: str, counted: str) -> Text:
     return Text.assemble((title, colours.HEADING), (f"  {counted}", colours.MUTED))
 
 
-STEPS = (32, 16, 8, 4, 2, 1)
-FEWEST_WIDTHS = 6
-LEAST_LEFT = 0.25
 WIDTH_COLUMNS = (("keeps", 6), ("cut", 5), ("params", 8), ("FLOPs", 7), ("importance", 11))
 
 
-def usual_widths(now: int) -> tuple[int, list[int]]:
-    """Smaller widths of a layer down to a quarter, multiples of a power of two that hardware computes fast; and that power."""
-    step = next(step for step in STEPS if now // step >= FEWEST_WIDTHS or step == 1)
-    return step, [width for width in range((now - 1) // step * step, 0, -step) if width >= LEAST_LEFT * now]
-
-
 def widths_lines(detail: Detail, state: AppState, width: int, height: int) -> list[Text]:
-    """What a layer costs at smaller widths, in at most `height` lines: about the saved parameters and FLOPs of its writers and readers,
-    the importance that goes with the channels, and the drop of the metric by the scan of this layer alone.
+    """What a layer costs at smaller widths, in at most `height` lines: the parameters and FLOPs that the whole model saves if it alone
+    is cut, the importance that goes with the channels, and the drop of the metric by the scan of this layer alone.
     """
-    layer = state.layers[detail.layer]
-    now = state.change(layer).outputs[1]
-    step, widths = usual_widths(now)
-    if layer.status == "locked" or not widths or height < 3:
+    layer, now = state.layers[detail.layer], detail.current
+    if not detail.widths or height < 3:
         return []
     scanned = state.scan is not None and layer.name in state.scan.layers
-    columns = (*WIDTH_COLUMNS, *([(state.scan.metric, 8)] if state.scan is not None and scanned else []))
+    metric = [(state.scan.metric, max(len(state.scan.metric) + 1, 8))] if state.scan is not None and scanned else []
+    columns = (*WIDTH_COLUMNS, *metric)
     while sum(cells for _, cells in columns) > width:
         columns = columns[:-1]
     titles = "".join(fit(title, cells, right=True) for title, cells in columns)
-    ground = ", ".join([f"multiples of {step}", "savings estimated", *([] if scanned else [f"{key_of('scan')} adds the metric's drop"])])
+    step, usual = usual_widths(now)
+    steps = [f"multiples of {step}"] if all(found.keeps in usual for found in detail.widths) else []
+    ground = ", ".join([*steps, "savings in all", *([] if scanned else [f"{key_of('scan')} adds the metric's drop"])])
     about = fit_clauses(ground, max(width - 8, 12))
     lines = [Text.assemble(("Widths", colours.HEADING), (f"  {about}", colours.MUTED)), Text(titles, colours.MUTED)]
-    writers = {layer.name: now} | {member.layer: member.before for member in detail.members if member.role != "in"}
-    readers = {member.layer: member.before for member in detail.members if member.role == "in"}
-    costs = [(state.weight(state.layers[name], pending=False), size) for name, size in [*writers.items(), *readers.items()]
-             if name in state.layers and size]  # fmt: skip
-    each = [sum(cost[place] / size for cost, size in costs) for place in (0, 1)]
-    for keep in widths[: height - 2]:
-        gone = now - keep
-        taken = round(gone / now * len(detail.curve))
+    for found in detail.widths[: height - 2]:
+        gone = 1 - found.keeps / now
+        taken = round(gone * len(detail.curve))
         cells = [
-            str(keep), f"{GLYPHS.minus}{gone / now:.0%}", count(gone * each[0]), count(gone * each[1]),
-            percent(sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)) if detail.curve else "", _drop_alone(state, layer, keep),
+            str(found.keeps), f"{GLYPHS.minus}{gone:.0%}", count(found.parameters), count(found.flops),
+            percent(sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)) if detail.curve else "",
+            _drop_alone(state, layer, now, found.keeps),
         ]  # fmt: skip
         row = "".join(fit(cell, cells_of, right=True) for cell, (_, cells_of) in zip(cells, columns, strict=False))
-        lines.append(Text(row, colours.STRONG if keep == detail.after else colours.TEXT))
+        lines.append(Text(row, colours.STRONG if found.keeps == detail.after else colours.TEXT))
     return lines
 
 
-def _drop_alone(state: AppState, layer: LayerView, keep: int) -> str:
-    """The drop of the metric at a width, interpolated between the scanned shares; empty where it was not scanned that far."""
+def _drop_alone(state: AppState, layer: LayerView, now: int, keep: int) -> str:
+    """The drop of the metric from the width now to a smaller one, interpolated between the scanned shares of the checkpoint's channels.
+
+    Empty where the layer was not scanned that far.
+    """
     drops = state.scan.layers.get(layer.name) if state.scan is not None else None
-    found = drop_at(drops, 1 - keep / layer.out_channels) if drops else None
-    return "" if found is None else f"~{drop(found)}"
+    found = [drop_at(drops, 1 - width / layer.out_channels) for width in (now, keep)] if drops else [None]
+    fallen = [fall for fall in found if fall is not None]
+    return f"~{drop(fallen[1] - fallen[0])}" if len(fallen) == 2 else ""

@@ -325,12 +325,12 @@ def _block_status(row: Row, state: AppState) -> Cell:
 
 
 def _pending(row: Row, state: AppState) -> str:
-    """How many layers lose how much with the pending cuts: "6 × −30%" as asked, or "6 × −10…50%"; empty where none becomes narrower."""
-    losses = [loss for layer in row.layers if (loss := state.loss(layer))]
-    asked = {amount.written(GLYPHS.minus) for layer in row.layers if (amount := state.pending.of(layer.name)) is not None}
-    words = asked.pop() if len(asked) == 1 else ""
-    words = words if words.startswith(GLYPHS.minus) else spread(losses or [0])
-    return f"{len(losses)} {GLYPHS.times} {words}" if losses else ""
+    """How many layers lose how much with the pending cuts: "6 × −30%" if all lose what was asked, or "6 × −10…50%"; empty if none does."""
+    losing = [layer for layer in row.layers if state.loss(layer)]
+    asked = {amount.remove: amount.written(GLYPHS.minus) for layer in row.layers if (amount := state.pending.of(layer.name)) is not None}
+    share, words = asked.popitem() if len(asked) == 1 else (None, "")
+    as_asked = share is not None and all(state.loses(layer, share) for layer in losing)
+    return f"{len(losing)} {GLYPHS.times} {words if as_asked else spread([state.loss(layer) for layer in losing])}" if losing else ""
 
 
 def _lost(change: Change) -> int:
