@@ -46,9 +46,9 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The shapes that were traced, as they come."""
     seen: list[object] = []
 
-    def counted(skeleton, shape, approximate=False):
+    def counted(skeleton, shape, *options):
         seen.append(shape)
-        return traced(skeleton, shape, approximate)
+        return traced(skeleton, shape, *options)
 
     monkeypatch.setattr(analysis, "traced", counted)
     return seen

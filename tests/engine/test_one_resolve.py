@@ -23,19 +23,25 @@ def service(demo_checkpoint: Path) -> Service:
 
 
 def test_key_press_and_its_dry_run_resolve_the_cuts_once(service: Service, monkeypatch: pytest.MonkeyPatch):
-    resolved, resolve = [], session_module.resolve
-    monkeypatch.setattr(session_module, "resolve", lambda *given: resolved.append(given) or resolve(*given))
-    figures = service.call(PreviewRequest(requests=CUT, layer="model.6.m.0.cv1"))
-    assert figures.preview.layers["model.6.m.0.cv1"].out_after == figures.detail.after == 45
+    layer, resolved, resolve = CUT[0].layer, [], session_module.resolve
+    service.call(PreviewRequest(requests=[], layer=layer))  # the cursor comes to the layer: its usual widths are previewed
+
+    def recorded(analysis, requests, *more):
+        resolved.append([request.amount for request in requests])
+        return resolve(analysis, requests, *more)
+
+    monkeypatch.setattr(session_module, "resolve", recorded)
+    figures = service.call(PreviewRequest(requests=CUT, layer=layer))
+    assert figures.preview.layers[layer].out_after == figures.detail.after == 45
     assert service.call(CheckShapes(requests=CUT)).result().ok
-    assert len(resolved) == 1
+    assert resolved == [["30%"]]
     service.call(Apply(requests=CUT))
-    assert len(resolved) == 1, "what was previewed is what is applied"
-    assert service.call(PreviewRequest(requests=CUT, layer="model.6.m.0.cv1")).detail.current == 45
-    assert len(resolved) == 2, "the same cuts after a step are others"
+    assert resolved == [["30%"]], "what was previewed is what is applied"
+    assert service.call(PreviewRequest(requests=CUT, layer=layer)).detail.current == 45
+    assert resolved.count(["30%"]) == 2, "the same cuts after a step are others"
     service.call(Undo())
     service.call(PreviewRequest(requests=CUT))
-    assert len(resolved) == 3
+    assert resolved.count(["30%"]) == 3
 
 
 def test_unknown_layer_leaves_out_only_the_detail(service: Service):
