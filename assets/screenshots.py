@@ -75,7 +75,7 @@ async def take() -> None:
         await pilot.press("t")
         await until(pilot, "the range", lambda screen: "Reachable" in screen)
         await pilot.press("enter")
-        await until(pilot, "the cuts", lambda screen: "by different amounts" in screen)
+        await until(pilot, "the cuts", lambda screen: " layers −" in screen and "applies it" in screen)
         await go_to(pilot, "15.cv1")
         await until(pilot, "the dry run", lambda screen: "the shapes fit" in screen)
         await pilot.pause(LOOK)
