@@ -87,7 +87,8 @@ def run(arguments: list[str]) -> int:
 
 def misspelt(word: str) -> bool:
     """Whether a word is a misspelt command; the nearest commands are reported."""
-    from tui_pruner.cli.launch import demand_no_misspelt_command, ended
+    from tui_pruner.cli.early_checks import demand_no_misspelt_command
+    from tui_pruner.cli.launch import ended
 
     def look() -> int:
         demand_no_misspelt_command(word, COMMANDS)

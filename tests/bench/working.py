@@ -98,28 +98,36 @@ def opened(load: Load, folder: Path) -> list[str]:
     return [str(PROGRAM), str(CHECKPOINT), "--data", str(data), "--images", str(load.images), "--imgsz", str(load.imgsz)]
 
 
+def until_open(terminal: Terminal) -> None:
+    """Wait until the model and its metric are shown."""
+    terminal.read_until(["Backbone"], settled=False)
+    terminal.read_until([METRIC], settled=False)
+
+
+def jobs_once(terminal: Terminal, shown: re.Pattern[bytes]) -> list[int]:
+    """The app's jobs once the jobs pane shows that theirs is under way."""
+    while not shown.search(terminal.recording.plain()):
+        assert terminal.process.poll() is None, "the program ended before its job began"
+        terminal.record(OPENING)
+    return jobs_of(terminal.process.pid)
+
+
 def keys_beside_a_scan(load: Load, folder: Path) -> tuple[list[float], float]:
     """Press keys while a scan runs; seconds of each key, and the cores that the scan used."""
     with temporary_home(), Terminal(opened(load, folder)) as terminal:
-        terminal.read_until(["Backbone"], settled=False)
-        terminal.read_until([METRIC], settled=False)
+        until_open(terminal)
         terminal.press("S")
-        while not SCANNING.search(terminal.recording.plain()):
-            assert terminal.process.poll() is None, "the program ended before the scan began"
-            terminal.record(OPENING)
-        interface = terminal.process.pid
-        jobs = jobs_of(interface)
+        jobs = jobs_once(terminal, SCANNING)
         _, cores = bytes_and_cores(terminal, jobs, load.watched)
         keys = press_keys(terminal, load.keys)
-        assert jobs == jobs_of(interface), "the scan was over before the last key"
+        assert jobs == jobs_of(terminal.process.pid), "the scan was over before the last key"
         return keys, cores
 
 
 def watch(load: Load, folder: Path) -> Work:
     """One session: after a validation, a training; first no one presses a key, then many; then it is cancelled and nothing runs."""
     with Terminal(opened(load, folder)) as terminal:
-        terminal.read_until(["Backbone"], settled=False)
-        terminal.read_until([METRIC], settled=False)
+        until_open(terminal)
         terminal.press("10\r")  # what was not cut is not trained
         terminal.read_until(["applies"], settled=False)
         terminal.press("a")
@@ -129,11 +137,7 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.press("5")
         terminal.read_until(["Enter confirm"], settled=False)
         terminal.press(f"{TO_END}{CLEAR}{folder / 'trained.pt'}\r")
-        while not COUNTED.search(terminal.recording.plain()):
-            assert terminal.process.poll() is None, "the program ended before the training began"
-            terminal.record(OPENING)
-        interface = terminal.process.pid
-        jobs = jobs_of(interface)
+        jobs, interface = jobs_once(terminal, COUNTED), terminal.process.pid
         sent, cores = bytes_and_cores(terminal, jobs, load.watched)
         terminal.press("b")
         terminal.read_until(["run again"], settled=False)

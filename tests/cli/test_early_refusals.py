@@ -15,8 +15,8 @@ from tests.cli.conftest import Call
 from tests.deadlines import HANGING
 from tui_pruner.__main__ import COMMANDS
 from tui_pruner.cli.commands.scan import EXECUTORS
-from tui_pruner.cli.launch import REPORTS, demand_no_misspelt_command, demand_places, known_layers
-from tui_pruner.cli.options import GROUPS
+from tui_pruner.cli.early_checks import REPORTS, demand_no_misspelt_command, demand_places
+from tui_pruner.cli.options import GROUPS, known_layers
 from tui_pruner.domain.errors import CheckpointError, OutputError, RequestError
 from tui_pruner.jobs.scan import executors
 from tui_pruner.report.sections import FORMATS

@@ -30,7 +30,7 @@ from tui_pruner.core.tracing.size_check import couple_with_size_check, nothing_t
 from tui_pruner.core.tracing.tracer import trace
 from tui_pruner.core.tracing.widths import ReadWidth, WidthKept
 from tui_pruner.domain.errors import TraceError
-from tui_pruner.frameworks.plain.adapters import free_recurrent, rewrite_attentions
+from tui_pruner.frameworks.plain.adapters import free_widths
 from tui_pruner.frameworks.plain.module import open_module
 
 WIDTH = 16
@@ -270,7 +270,7 @@ class Dividing(nn.Module):
     ids=["a recurrent layer", "an attention"],
 )
 def test_an_attribute_that_a_cut_rewrites_is_watched(part, name):
-    net = free_recurrent(rewrite_attentions(Dividing(copy.deepcopy(part), name).eval()))
+    net = free_widths(Dividing(copy.deepcopy(part), name).eval())
     record = trace(without_weights(net), Inputs((torch.rand(2, 5, 3),)), watched=True)
     assert not nothing_to_try(record, couple(record))
 

@@ -1,9 +1,11 @@
-"""Options that several commands share, and the help's groups of commands."""
+"""Options that several commands share, their completion in shells, and the help's groups of commands."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from tui_pruner.cli.launch import check_without_libraries, known_layers
+from tui_pruner.cli.early_checks import check_without_libraries
 from tui_pruner.cli.output import progress_shown
 from tui_pruner.domain.criteria import NAMES, NEED_DATA
 from tui_pruner.domain.errors import DataError
+from tui_pruner.storage import paths
 from tui_pruner.storage.settings import Theme
 from tui_pruner.storage.trust import trust
 
@@ -172,3 +175,54 @@ class GroupedCommands(TyperGroup):
         for heading, commands in GROUPS.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, words) for name, words in commands.items() if name in self.commands])
+
+
+PATIENCE = 30
+"""Seconds that a shell waits for the layers of a model that was not completed before."""
+TRIED_AGAIN = 60
+"""Seconds after which a model whose layers could not be found is read again."""
+
+
+def known_layers(model: str) -> list[str]:
+    """The blocks and layers of a model that can be cut, for a shell that completes them; none where it cannot be read.
+
+    The first time this takes as long as `inspect`, then they are in the cache folder, until the file changes; that there are none, for a
+    minute.
+    """
+    import hashlib
+    import time
+
+    from tui_pruner.storage.atomic import replace_file
+
+    try:
+        file = Path(model).expanduser()
+        status = file.stat() if file.exists() else None
+        key = f"{file.absolute()}\0{status.st_size} {status.st_mtime_ns}" if status else model
+        store = paths.cache_folder() / "layers" / hashlib.sha256(os.fsencode(key)).hexdigest()
+        if store.is_file() and (store.stat().st_size or time.time() - store.stat().st_mtime < TRIED_AGAIN):
+            return store.read_text(encoding="utf-8").split()
+        found = inspected_layers(model)
+        replace_file(store, "\n".join(found).encode())
+    except (OSError, ValueError):
+        return []
+    return found
+
+
+def inspected_layers(model: str) -> list[str]:
+    """The blocks and layers that can be cut as `inspect` finds them; none where it cannot read the model in time."""
+    import json
+    import subprocess
+
+    from tui_pruner.__main__ import COMPLETION
+
+    environment = {name: value for name, value in os.environ.items() if name != COMPLETION}
+    command = [sys.executable, "-m", "tui_pruner", "inspect", model, "--json"]
+    found = []
+    try:
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment, timeout=PATIENCE, check=True)
+        for block in json.loads(done.stdout)["blocks"]:
+            free = [layer["name"] for layer in block["layers"] if layer["status"] != "locked"]
+            found += [str(block["index"]), *free] if free else []
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        return []
+    return found

@@ -9,7 +9,7 @@ import typer
 
 from tui_pruner.cli.commands.plan import Fast, Floor, Protected, Targets
 from tui_pruner.cli.commands.recover import write_training_progress
-from tui_pruner.cli.launch import check_without_libraries
+from tui_pruner.cli.early_checks import check_without_libraries
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json, KeepClasses, Model, PlanFile, RoundTo, needed
 from tui_pruner.cli.output import Output, change, reserved_stdout, say
 from tui_pruner.domain.criteria import demand_criterion

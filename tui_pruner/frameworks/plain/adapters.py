@@ -129,27 +129,19 @@ def rewritable(module: nn.Module) -> bool:
     )
 
 
-def rewrite_attentions(model: nn.Module) -> nn.Module:
-    """Rewrite the attentions of a model in place, which must be a copy, and return it. PyTorch's fused layers then do not use them."""
-    for module in model.modules():
-        if rewritable(module):
-            attention: Any = module
-            width = int(attention.head_dim)
-            attention.__class__ = NarrowAttention
-            attention.scale, attention.key_width, attention.value_width = width**-0.5, width, width
-            attention._qkv_same_embed_dim = False
-    return model
+def free_attention(attention: Any) -> None:
+    """Make an attention a `NarrowAttention`, in place. PyTorch's fused layers then do not use it."""
+    width = int(attention.head_dim)
+    attention.__class__ = NarrowAttention
+    attention.scale, attention.key_width, attention.value_width = width**-0.5, width, width
+    attention._qkv_same_embed_dim = False
 
 
-def restore_uncut_attentions(model: nn.Module) -> nn.Module:
-    """Give attentions that lost nothing PyTorch's own class again, in place, and return the model."""
-    for module in model.modules():
-        attention: Any = module
-        if isinstance(module, NarrowAttention) and lost_nothing(attention):
-            attention.__class__ = nn.MultiheadAttention
-            attention._qkv_same_embed_dim = True
-            del attention.scale, attention.key_width, attention.value_width
-    return model
+def restore_attention(attention: Any) -> None:
+    """Give an attention PyTorch's own class again, in place."""
+    attention.__class__ = nn.MultiheadAttention
+    attention._qkv_same_embed_dim = True
+    del attention.scale, attention.key_width, attention.value_width
 
 
 def lost_nothing(attention: Any) -> bool:
@@ -171,21 +163,27 @@ RECURRENT: dict[type[nn.Module], type[nn.Module]] = {
 they were."""
 
 
-def free_recurrent(model: nn.Module) -> nn.Module:
-    """Rewrite the recurrent layers of a model in place, which must be a copy, and return it."""
+STOCK_RECURRENT = {narrow: kind for kind, narrow in RECURRENT.items()}
+
+
+def free_widths(model: nn.Module) -> nn.Module:
+    """Rewrite the attentions and recurrent layers of a model in place, which must be a copy, so that they can be cut; return it."""
     for module in model.modules():
-        if type(module) in RECURRENT and not getattr(module, "proj_size", 0):
+        if rewritable(module):
+            free_attention(module)
+        elif type(module) in RECURRENT and not getattr(module, "proj_size", 0):
             del module.__dict__["_flat_weights"]
             module.__class__ = RECURRENT[type(module)]
     return model
 
 
-def settle_recurrent(model: nn.Module) -> nn.Module:
-    """Give recurrent layers PyTorch's own class again, in place, and return the model."""
-    own = {narrow: kind for kind, narrow in RECURRENT.items()}
+def restore_classes(model: nn.Module) -> nn.Module:
+    """Give recurrent layers, and attentions that lost nothing, PyTorch's own class again, in place, and return the model."""
     for module in model.modules():
-        if type(module) in own:
-            module.__class__ = own[type(module)]
+        if isinstance(module, NarrowAttention) and lost_nothing(module):
+            restore_attention(module)
+        elif type(module) in STOCK_RECURRENT:
+            module.__class__ = STOCK_RECURRENT[type(module)]
             module.__dict__["_flat_weights"] = current_weights(module)
     return model
 

@@ -38,11 +38,9 @@ from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, Re
 from tui_pruner.frameworks.plain.adapters import (
     REMARK,
     forward_of,
-    free_recurrent,
+    free_widths,
     in_a_batch,
-    restore_uncut_attentions,
-    rewrite_attentions,
-    settle_recurrent,
+    restore_classes,
 )
 
 COARSE = (torch.float16, torch.bfloat16)
@@ -106,7 +104,7 @@ class OpenedModule(Checkpoint):
         """Convert a model made from it to the dtypes and the device of the user's module, in place, and return it."""
         for name, tensor in named_tensors(model):
             tensor.data = tensor.data.to(device=self.device, dtype=self.types.get(name, tensor.dtype))
-        return settle_recurrent(restore_uncut_attentions(model))
+        return restore_classes(model)
 
 
 def open_module(
@@ -149,7 +147,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
     copied, shared = copy_of(module)
-    own = free_recurrent(rewrite_attentions(copied.eval()))
+    own = free_widths(copied.eval())
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():

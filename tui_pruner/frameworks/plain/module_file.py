@@ -25,7 +25,7 @@ from tui_pruner.core.tracing.coupling_map import Indices
 from tui_pruner.core.tracing.inner_blocks import outermost
 from tui_pruner.core.tracing.width_search import put_widths
 from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
-from tui_pruner.frameworks.plain.adapters import restore_uncut_attentions, rewrite_attentions
+from tui_pruner.frameworks.plain.adapters import free_widths, restore_classes
 from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
 
@@ -207,10 +207,10 @@ def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
         raise PlanError("the plan does not say what each parameter keeps: save it from a session, or give example_inputs to find that out")
     dropped = outermost([path for cut in cuts for path in cut.drops])
     kept = {name: dict(checked_positions(module, name, dims)) for name, dims in plan.kept.items()}
-    pruned = rewrite_attentions(narrowed_to(module, kept, dropped))
+    pruned = free_widths(narrowed_to(module, kept, dropped))
     rewrite_attributes(pruned, lambda layer: outputs_kept(pruned, layer, kept))
     put_widths(pruned, plan.widths)
-    return restore_uncut_attentions(independent(pruned))
+    return restore_classes(independent(pruned))
 
 
 def check_structure(module: nn.Module, plan: Plan) -> None:
