@@ -45,6 +45,7 @@ class Between(nn.Module):
         self.first, self.last = nn.Conv2d(3, WIDTH, 3, padding=1), nn.Conv2d(last, 8, 1)
         self.deep = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
         self.fixed, self.heads, self.body = WIDTH, 4, body
+        self.narrow, self.half, self.parts = WIDTH // 4, WIDTH // 2, [WIDTH // 2, WIDTH // 2]
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,6 +69,10 @@ def shuffled(net: Any, x: Tensor) -> Tensor:
     batch, channels, *sides = x.shape
     rows = x.view(batch, net.heads, channels // net.heads, *sides).transpose(1, 2).contiguous()
     return rows.view(batch, channels, *sides)
+
+
+def shuffled_by(net: Any, x: Tensor, width: Any) -> Tensor:
+    return x.view(len(x), net.heads, width, 64).transpose(1, 2).reshape(x.shape)
 
 
 def filled(net: Any, x: Tensor) -> Tensor:
@@ -137,6 +142,11 @@ SKIPPED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "scripting": scripted,
     "a long difference": twice_less_once,
     "the sides of the image": lambda net, x: x / math.sqrt(x.shape[2]) if x.shape[3] % 2 == 0 else x,
+    "an attribute as a size": lambda net, x: x.view(x.shape[0], net.fixed, -1).view_as(x),
+    "an attribute as a bound": lambda net, x: torch.cat([x[:, : net.half].relu(), x[:, net.half :]], 1),
+    "parts in a list": lambda net, x: torch.cat(x.split(net.parts, 1)[::-1], 1),
+    "a part of an attribute": lambda net, x: shuffled_by(net, x, net.fixed // net.heads),
+    "an attribute beside others": lambda net, x: shuffled_by(net, x, net.narrow),
     "layers' groups": lambda net, x: F.conv2d(x, net.deep.weight, None, 1, 1, 1, net.deep.groups),
 }
 TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -158,6 +168,8 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a tensor": lambda net, x: x / torch.tensor(x.shape[1]),
     "a new tensor": lambda net, x: x / x.new_tensor(float(x.shape[1])),
     "a layer's attribute": lambda net, x: x / (net.first.out_channels // 8),
+    "an attribute as a size and a divisor": lambda net, x: shuffled_by(net, x / net.narrow**0.5, net.narrow),
+    "sums of attributes": lambda net, x: x.view(len(x), net.narrow + 3 * net.narrow, 64).view_as(x) / net.parts[0],
     "another's attribute": lambda net, x: x / net.last.in_channels,
     "a weight's size": lambda net, x: x / net.first.weight.shape[0],
     "the size of a weight's data": lambda net, x: x / net.first.weight.data.shape[0],
@@ -172,7 +184,6 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "the smallest size": lambda net, x: x / min(x.shape[1], 99),
     "sizes compared": lambda net, x: x.relu() if x.shape == (1, 16, 8, 8) else x,
     "a copy": lambda net, x: x / copy.deepcopy(x.shape)[1],
-    "a fixed size": lambda net, x: x.view(x.shape[0], net.fixed, -1).view_as(x),
     "fixed groups": grouped,
     "expanded to a fixed size": lambda net, x: x + x.mean((2, 3), keepdim=True).expand(-1, net.fixed, -1, -1),
     "zeros of a fixed width": lambda net, x: x + torch.cat([F.conv2d(x, net.last.weight), torch.zeros(1, 8, 8, 8)], 1),
@@ -182,7 +193,6 @@ TRIED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "slices of two dimensions": lambda net, x: slices(x, x.shape[1] // 2),
     "halves": lambda net, x: halves(x, x.shape[1] // 2),
     "a new tensor's size": lambda net, x: x / x.new_zeros(x.shape[1]).shape[0],
-    "attention by default": lambda net, x: F.scaled_dot_product_attention(*[x.flatten(2).mT] * 3).mT.reshape(x.shape),
 }
 UNWATCHED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a key": lambda net, x: x * {16: 2.0}.get(x.shape[1], 3.0),
@@ -248,6 +258,30 @@ def test_a_hook_of_a_layer_is_watched():
     net.first[0].register_forward_hook(lambda module, args, output: output / output.shape[1])
     record = recorded(without_weights(net), watched=True)
     assert not nothing_to_try(record, couple(record))
+
+
+class Attending(nn.Module):
+    """Attention with or without a scale of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.last = nn.Linear(3, WIDTH), nn.Linear(3, WIDTH), nn.Linear(3, WIDTH), nn.Linear(WIDTH, 4)
+        self.options = options
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.scaled_dot_product_attention(self.query(x), self.key(x), self.value(x), **self.options))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.25}], ids=["no scale", "a scale"])
+def test_attention_locks_the_width_that_it_divides_by_the_root_of(options):
+    skeleton, given = without_weights(Attending(**options)), Inputs((torch.rand(2, 5, 3),))
+    record = trace(sharing_weights(skeleton), given, watched=True)
+    coupling = couple(record)
+    assert nothing_to_try(record, coupling)
+    query, value = (coupling.output_groups(name)[0] for name in ("query", "value"))
+    assert ("the root of this width" in query.reason) == (not options) and value.prunable
+    tried = couple_with_size_check(trace(sharing_weights(skeleton), given), skeleton, given)
+    assert [tried.output_groups(name)[0].prunable for name in ("query", "key", "value")] == [bool(options), bool(options), True]
 
 
 class Dividing(nn.Module):
@@ -348,7 +382,19 @@ def test_forward_that_cannot_be_watched_is_traced_with_plain_integers(name):
 def test_layers_have_plain_widths_again_after_a_trace():
     skeleton = without_weights(Between(SKIPPED["nothing"], WIDTH))
     trace(skeleton, Inputs((torch.rand(1, 3, 8, 8),)), watched=True)
-    assert {type(value) for value in (skeleton.first.in_channels, skeleton.first.out_channels, skeleton.deep.groups)} == {int}
+    own = (skeleton.fixed, skeleton.heads, *skeleton.parts)
+    assert {type(value) for value in (skeleton.first.in_channels, skeleton.first.out_channels, skeleton.deep.groups, *own)} == {int}
+
+
+def counting(net: Any, x: Tensor) -> Tensor:
+    net.heads = net.heads + 1
+    return x
+
+
+def test_an_attribute_that_a_forward_changes_stays_as_it_left_it():
+    skeleton = without_weights(Between(counting, WIDTH))
+    trace(skeleton, Inputs((torch.rand(1, 3, 8, 8),)), watched=True)
+    assert skeleton.heads > 4
 
 
 def test_width_behaves_like_an_integer():

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from tests.mutation.changes import PASSES, SCRAMBLES, Change, changes
-from tui_pruner.core.tracing.labels import Computed
+from tui_pruner.core.tracing.values import (
+    Computed,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 REACHED = "__reached__"

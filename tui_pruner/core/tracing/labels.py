@@ -1,12 +1,11 @@
-"""Labels of channels, the strands of labels on computed weights, and the record of a trace."""
+"""Labels of channels, and the record of a trace."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -85,67 +84,119 @@ def nothing(shape: Sequence[int]) -> Tensor:
 
 def compact(*labels: Tensor) -> tuple[Tensor, ...]:
     """Tensors of one shape, narrowed to length 1 along every dimension in which none of them changes."""
-    shape, narrow = labels[0].shape, list(labels)
-    for dim in range(len(shape)):
-        if shape[dim] > 1 and all(tensor.stride(dim) == 0 for tensor in labels):
-            narrow = [tensor.narrow(dim, 0, 1) for tensor in narrow]
-    return tuple(narrow)
+    shape, strides = labels[0].shape, [tensor.stride() for tensor in labels]
+    sides = [side if any(steps) else 1 for side, *steps in zip(shape, *strides)]
+    if sides == list(shape):
+        return labels
+    return tuple(tensor.as_strided(sides, steps) for tensor, steps in zip(labels, strides))
+
+
+def small(labels: Tensor) -> Labels:
+    """The labels with length 1 along dimensions of stride 0, without a copy (NumPy, whose operations are faster and not traced)."""
+    array: Labels = labels.numpy()
+    if 0 not in array.strides:
+        return array
+    return array[tuple([slice(None) if stride else slice(1) for stride in array.strides])]
+
+
+def has_channels(labels: Tensor) -> bool:
+    """Whether any of these labels is a channel."""
+    array = small(labels)
+    return array.size > 0 and (array.item(0) != 0 or bool(array.any()))
 
 
 def varies(labels: Tensor, dim: int) -> bool:
     """Whether the labels change along a dimension."""
-    if labels.shape[dim] < 2 or labels.stride(dim) == 0:
+    return labels.shape[dim] > 1 and labels.stride(dim) != 0 and differs_along(small(labels), dim)
+
+
+def differs_along(array: Labels, dim: int) -> bool:
+    """Whether an array longer than 1 along a dimension changes along it."""
+    if not array.size:
         return False
-    (small,) = compact(labels)
-    first = small.narrow(dim, 0, 1)
-    return bool((small.narrow(dim, 1, 1) != first).any()) or bool((small != first).any())  # the first two suffice most often
+    array = array.swapaxes(0, dim)
+    return bool((array[0] != array[1]).any()) or bool((array != array[:1]).any())  # the first two suffice most often
 
 
 def changing(labels: Tensor) -> list[int]:
     """The dimensions along which labels change."""
-    return [d for d in range(labels.ndim) if varies(labels, d)]
+    array = small(labels)
+    return [dim for dim, side in enumerate(array.shape) if side > 1 and differs_along(array, dim)]
 
 
-def spread(labels: Tensor) -> Tensor:
-    """The labels without the dimensions along which they are constant; at least one dimension is left."""
-    (small,) = compact(labels)
-    for dim in range(small.ndim):
-        if small.shape[dim] > 1 and not varies(small, dim):
-            small = small.narrow(dim, 0, 1)
-    return small.reshape([side for side in small.shape if side > 1] or [1])
+def settled(labels: Tensor, dims: Sequence[int]) -> Tensor:
+    """The labels, with stride 0 along all dimensions but these, along which alone they change."""
+    strides = labels.stride()
+    if all(not strides[dim] or dim in dims for dim in range(labels.ndim)):
+        return labels
+    return labels.as_strided(labels.shape, [stride if dim in dims else 0 for dim, stride in enumerate(strides)])
+
+
+def core(labels: Tensor, dims: Sequence[int]) -> Tensor:
+    """The labels along these dimensions, at the first position of all others; at least one dimension is left."""
+    array = labels.numpy()[tuple([slice(None) if dim in dims else 0 for dim in range(labels.ndim)])]
+    return torch.from_numpy(np.atleast_1d(array))
+
+
+def reshaped(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """The labels in another shape; dimensions of stride 0 stay so, unless they are merged with others."""
+    sides, wanted = list(labels.shape), list(shape)
+    if not labels.numel():
+        return labels.reshape(wanted)
+    strides = labels.stride()
+    for before, after in segments(sides, wanted):
+        if not any(strides[dim] and sides[dim] > 1 for dim in before):
+            for dim in before:
+                sides[dim] = 1
+            for dim in after:
+                wanted[dim] = 1
+    return labels.as_strided(sides, strides).reshape(wanted).expand(tuple(shape))
+
+
+def segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]]:
+    """The smallest runs of dimensions of two shapes that have as many elements."""
+    found, left, right = [], 0, 0
+    while left < len(before) or right < len(after):
+        start, begin, have, want = left, right, 1, 1
+        while have != want or left == start or right == begin:
+            if have <= want and left < len(before):
+                have, left = have * before[left], left + 1
+            elif right < len(after):
+                want, right = want * after[right], right + 1
+            else:
+                break
+        found.append((range(start, left), range(begin, right)))
+    return found
 
 
 def rows_of(labels: Tensor) -> list[Labels]:
     """The vectors along the last dimension that changes, one for each position in the others."""
-    core = spread(labels)
-    return [row.numpy() for row in core.reshape(-1, core.shape[-1])]
+    array = core(labels, changing(labels)).numpy()
+    return list(array.reshape(-1, array.shape[-1]))
 
 
 def vector_along(labels: Tensor, dim: int) -> Labels:
     """The labels along one dimension, at the first position of all others."""
-    for d in range(labels.ndim):
-        if d != dim:
-            labels = labels.narrow(d, 0, 1)
-    vector: Labels = labels.reshape(-1).numpy()
+    vector: Labels = labels.numpy()[tuple([slice(None) if d == dim else 0 for d in range(labels.ndim)])]
     return vector
 
 
 def flat(labels: Tensor) -> Labels:
     """All labels of a tensor as a vector; labels repeated along constant dimensions count once."""
-    vector: Labels = compact(labels)[0].reshape(-1).numpy()
-    return vector
+    return small(labels).reshape(-1)
 
 
 def channel_vector(labels: Tensor, dim: int) -> Labels | None:
     """The labels along one dimension; None where they also change along another, so that no single vector describes them."""
-    (small,) = compact(labels)
-    if any(side > 1 for d, side in enumerate(small.shape) if d != dim):
-        small = small.transpose(0, dim).reshape(small.shape[dim], -1)
-        if bool((small != small[:, :1]).any()):
+    array = small(labels)
+    length = array.shape[dim]
+    if array.size > length:
+        array = np.moveaxis(array, dim, 0).reshape(length, -1)
+        if bool((array != array[:, :1]).any()):
             return None
-        small = small[:, 0]
-    vector: Labels = small.reshape(-1).expand(labels.shape[dim]).numpy()
-    return vector
+        array = array[:, 0]
+    vector = array.reshape(-1)
+    return vector if length == labels.shape[dim] else np.repeat(vector, labels.shape[dim])
 
 
 class LabelSource:
@@ -282,7 +333,7 @@ class FlowRecord:
 
     `spared`: axes that something is divided by, where zeros in a removed channel would give NaN; `relied`: axes whose zeros in a removed
     channel make that channel of a computed weight zero; `decided`: channels by whose number the forward may decide, None where no trace
-    watched; `counted`: widths that became sizes, with what each must count.
+    watched; `counted`: widths that became sizes, with what each must count, and the operations.
     """
 
     source: LabelSource = field(default_factory=LabelSource)
@@ -304,7 +355,7 @@ class FlowRecord:
     joined: JoinedLabels | None = None
     approximate: set[str] = field(default_factory=set)
     decided: list[Labels] | None = None
-    counted: list[tuple[Any, Labels | None]] = field(default_factory=list)
+    counted: list[tuple[Any, Labels | None, int]] = field(default_factory=list)
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation and return its number."""
@@ -326,65 +377,3 @@ class FlowRecord:
         found = np.flatnonzero(present)
         if len(found):
             self.locks.append(LockedLabels(operation, found, reason, dim, rank))
-
-
-Causes = frozenset[frozenset[Axis]]
-"""Sets of parameter axes. Where all axes of any one set are zero at a channel, the values of that channel are zero too."""
-NEVER: Causes = frozenset()
-ALWAYS: Causes = frozenset([frozenset()])
-
-
-def any_of(*causes: Causes) -> Causes:
-    """What makes a product zero: anything that makes one of its factors zero."""
-    return frozenset().union(*causes)
-
-
-def all_of(*causes: Causes) -> Causes:
-    """What makes a sum zero: all of its terms being zero."""
-    return frozenset(frozenset().union(*sets) for sets in product(*causes)) if causes else NEVER
-
-
-@dataclass(frozen=True)
-class Strand:
-    """One label for each element, and what makes the elements of a removed channel zero."""
-
-    labels: Tensor
-    zero: Causes = NEVER
-
-    @cached_property
-    def dims(self) -> tuple[int, ...]:
-        """The dimensions along which the channel changes."""
-        return tuple(changing(self.labels))
-
-    @property
-    def present(self) -> bool:
-        """Whether any element belongs to a channel."""
-        (small,) = compact(self.labels)
-        return bool((small != 0).any())
-
-    def expanded(self, shape: tuple[int, ...]) -> Strand:
-        """The same labels in a tensor that is broadcast to a shape."""
-        return replace(self, labels=self.labels.expand(shape))
-
-
-@dataclass(frozen=True)
-class Computed:
-    """The strands of a value that was computed from parameters."""
-
-    strands: tuple[Strand, ...]
-
-    @cached_property
-    def changing(self) -> tuple[Strand, ...]:
-        """The strands that have more than one channel."""
-        return tuple(strand for strand in self.strands if strand.dims)
-
-    @property
-    def crossed(self) -> bool:
-        """Whether elements belong to several channels."""
-        return len(self.changing) > 1
-
-    def as_elements(self) -> Tensor | None:
-        """A label for each element where only one strand has several channels; None where an element would have two labels."""
-        if self.crossed:
-            return None
-        return next((strand.labels for strand in (*self.changing, *self.strands)), None)

@@ -138,7 +138,7 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
     return all(
         width.left(alive) == (width.number if labels is None else int(alive[labels].sum()))
         for alive in (labels_left(record, coupling, removal) for removal in removals)
-        for width, labels in record.counted
+        for width, labels, _ in record.counted
     )
 
 

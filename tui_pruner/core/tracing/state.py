@@ -15,10 +15,8 @@ from tui_pruner.core.model.layers import rule_of
 from tui_pruner.core.tracing.adapters import has_heads, is_adapted
 from tui_pruner.core.tracing.labels import (
     BY_PLACE,
-    NEVER,
     Axis,
     AxisLabels,
-    Computed,
     FlowRecord,
     Labels,
     LinkedLabels,
@@ -26,15 +24,21 @@ from tui_pruner.core.tracing.labels import (
     Role,
     SizedLabels,
     Step,
-    Strand,
     along,
     channel_vector,
     compact,
     flat,
+    has_channels,
     nothing,
+    varies,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
-from tui_pruner.core.tracing.values import Values
+from tui_pruner.core.tracing.values import (
+    NEVER,
+    Computed,
+    Strand,
+    Values,
+)
 from tui_pruner.core.tracing.watch import Watch, all_known
 from tui_pruner.domain.errors import TraceError
 
@@ -157,7 +161,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._aside = False
         self.ended = False
         self._rows: set[bytes] = set()
-        self.watch = Watch(lambda tensor: self._labels.get(id(tensor)), self._rows, self.dependence.made)
+        known, made = (lambda tensor: self._labels.get(id(tensor))), self.dependence.made
+        self.watch = Watch(known, self._lock_last, self._rows, made, self.record.named)
         self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
         for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
@@ -217,18 +222,12 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         labels = self._labels.get(id(tensor))
         if isinstance(labels, Computed):
             return any(strand.present for strand in labels.strands)
-        return self.has_labels_in(labels) if isinstance(labels, Tensor) else labels is not None
+        return has_channels(labels) if isinstance(labels, Tensor) else labels is not None
 
     @property
     def place(self) -> str:
         """The path of the module that is running, or the model's class."""
         return self.modules[-1] or type(self.running).__name__
-
-    @staticmethod
-    def has_labels_in(labels: Tensor) -> bool:
-        """Whether any of these labels is a channel."""
-        (small,) = compact(labels)
-        return bool((small != 0).any())
 
     def elements(self, tensor: Tensor) -> Tensor:
         """A tensor's labels element by element, zero where it has none; labels of a weight, whose elements have several, are locked."""
@@ -262,7 +261,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if isinstance(labels, Computed):
             return labels.strands
         if isinstance(labels, Tensor):
-            return (Strand(labels),) if self.has_labels_in(labels) else ()
+            return (Strand(labels),) if has_channels(labels) else ()
         return tuple(self._strand_of(labels, dim) for dim, vector in enumerate(labels.vectors) if vector is not None) if labels else ()
 
     def _strand_of(self, labels: AxisLabels, dim: int) -> Strand:
@@ -343,10 +342,10 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self, call: Call, labels: Tensor, widths: Sequence[Labels] = (), dim: int = 0, otherwise: str = "", rows: Rows | None = None
     ) -> bool:
         """Remember channels at sizes that a forward may fix; whether it may: PyTorch's layers and adapted modules do not."""
-        if not self.has_labels_in(labels):
+        if not has_channels(labels):
             return False
         place = self.place_of(call)
-        follows = self.watch.follows(call.result, widths, dim, otherwise == BY_PLACE)
+        follows = self.watch.follows(call.index, call.result, widths, dim, otherwise == BY_PLACE)
         if place is not None:
             sized = SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows, follows)
             self.record.sized.append(sized)
@@ -375,6 +374,12 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     def lock(self, call: Call, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """Forbid removing any channel of these tensors."""
         self.lock_at(call.index, tensors, reason, dim, rank)
+
+    def _lock_last(self, tensor: Tensor, reason: str) -> None:
+        """Lock the channels of a tensor whose last dimension has some, at the operation that will run next."""
+        labels = self._labels.get(id(tensor))
+        if labels is not None and (not isinstance(labels, Tensor) or varies(labels, -1)):
+            self.lock_at(len(self.record.operations), [tensor], reason, tensor.ndim - 1, rank=3)
 
     def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """The same for an operation by its number."""

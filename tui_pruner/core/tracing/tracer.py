@@ -29,6 +29,7 @@ from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.core.tracing.watch import widths_in_attributes
+from tui_pruner.core.tracing.width_search import name_by_what_they_count
 from tui_pruner.core.tracing.widths import WidthKept, without_widths
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
@@ -277,7 +278,8 @@ def trace(
         features_passed_through(skeleton) as features,
     ):
         if watch is not None:
-            attributes.enter_context(widths_in_attributes(parts, watch, inputs.forward is not None or runs_foreign_code(skeleton)))
+            foreign = inputs.forward is not None or runs_foreign_code(skeleton)
+            attributes.enter_context(widths_in_attributes(parts, watch, foreign, foreign and isinstance(given, Inputs)))
         try:
             with deadline(LONGEST_RUN), flow:
                 depth = len(flow.modules)
@@ -305,7 +307,10 @@ def trace(
         except Exception as error:
             raise TraceError(in_words(error, flow.place)) from error
     if watch is not None:
-        flow.record.decided, flow.record.counted = watch.decided(), watch.forget()
+        flow.record.counted = watch.counted
+        name_by_what_they_count(flow.record)
+        flow.record.decided = watch.decided()
+        watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)

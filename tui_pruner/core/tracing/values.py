@@ -1,20 +1,83 @@
-"""What a trace knows of values: whether those of a removed channel are zero, and which constants are the same everywhere."""
+"""What a trace knows of values: the strands of labels on computed weights, what is zero in a removed channel, and equal constants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from tui_pruner.core.model.predictions import storage_of
-from tui_pruner.core.tracing.labels import Labels, SizedLabels, along, changing, channel_vector, varies
+from tui_pruner.core.tracing.labels import Axis, Labels, SizedLabels, along, changing, channel_vector, has_channels, varies
 from tui_pruner.core.tracing.meta_device import WORK
 
 if TYPE_CHECKING:
     from tui_pruner.core.tracing.state import Call, Flow
+
+
+Causes = frozenset[frozenset[Axis]]
+"""Sets of parameter axes. Where all axes of any one set are zero at a channel, the values of that channel are zero too."""
+NEVER: Causes = frozenset()
+ALWAYS: Causes = frozenset([frozenset()])
+
+
+def any_of(*causes: Causes) -> Causes:
+    """What makes a product zero: anything that makes one of its factors zero."""
+    return frozenset().union(*causes)
+
+
+def all_of(*causes: Causes) -> Causes:
+    """What makes a sum zero: all of its terms being zero."""
+    return frozenset(frozenset().union(*sets) for sets in product(*causes)) if causes else NEVER
+
+
+@dataclass(frozen=True)
+class Strand:
+    """One label for each element, and what makes the elements of a removed channel zero."""
+
+    labels: Tensor
+    zero: Causes = NEVER
+
+    @cached_property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions along which the channel changes."""
+        return tuple(changing(self.labels))
+
+    @property
+    def present(self) -> bool:
+        """Whether any element belongs to a channel."""
+        return has_channels(self.labels)
+
+    def expanded(self, shape: tuple[int, ...]) -> Strand:
+        """The same labels in a tensor that is broadcast to a shape."""
+        return replace(self, labels=self.labels.expand(shape))
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The strands of a value that was computed from parameters."""
+
+    strands: tuple[Strand, ...]
+
+    @cached_property
+    def changing(self) -> tuple[Strand, ...]:
+        """The strands that have more than one channel."""
+        return tuple(strand for strand in self.strands if strand.dims)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether elements belong to several channels."""
+        return len(self.changing) > 1
+
+    def as_elements(self) -> Tensor | None:
+        """A label for each element where only one strand has several channels; None where an element would have two labels."""
+        if self.crossed:
+            return None
+        return next((strand.labels for strand in (*self.changing, *self.strands)), None)
 
 
 def words(text: str) -> frozenset[str]:

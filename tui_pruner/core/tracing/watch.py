@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tui_pruner.core.model.inputs import KnownNumbers
 from tui_pruner.core.model.layers import ATTRIBUTES
 from tui_pruner.core.tracing.adapters import ADAPTERS, is_plain, nearest_base, own_adapter
-from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies
+from tui_pruner.core.tracing.coupling_map import WidthName
+from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.widths import (
     NESTING,
@@ -29,7 +30,6 @@ from tui_pruner.core.tracing.widths import (
     WidthKept,
     moves,
     plain,
-    vector_at,
     vectors_of,
     without_widths,
 )
@@ -65,10 +65,11 @@ SILENT |= words(
     "var_mean norm cumsum argmax to float half double bfloat16 type_as contiguous clone zeros_like ones_like full_like empty_like"
 )
 """Functions that compute with no width of their own accord."""
+ATTENTION = "scaled_dot_product_attention"
 UNLESS: dict[str, Callable[[Sequence[Any], dict[str, Any]], bool]] = {
     "squeeze": lambda args, named: len(args) + len(named) > 1,  # without a dimension, those of length 1 go
     "einsum": lambda args, named: len(args) <= 3,  # of more factors, those are multiplied first that make the smallest product
-    "scaled_dot_product_attention": lambda args, named: type(named.get("scale")) is float,  # by default the root of the width
+    ATTENTION: lambda args, named: type(named.get("scale")) in (float, type(None)),  # by default the root of a width, which is locked then
 }
 """Further ones, by what they are given."""
 
@@ -88,26 +89,39 @@ NAMES: dict[Any, str] = {}
 """What `name_of` said before."""
 
 
+CountedWidth = tuple[ReadWidth, Labels | None, int]
+"""A width that became a size, with what it must count (None: what no cut changes), and the number of the operation."""
+
+
 class Watch(KnownNumbers):
     """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `rows`: the vectors that are known as rows;
-    `made`: the identities of all tensors that the trace knows; `blind`: the sizes of another one were read;
-    `kept`: a width was made a key.
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `lock`: locks those along its last dimension, with
+    a reason; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace knows; `named`: the channels
+    that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
     """
 
-    def __init__(self, known: Callable[[Tensor], Known | None], rows: set[bytes], made: set[int]) -> None:
+    def __init__(
+        self,
+        known: Callable[[Tensor], Known | None],
+        lock: Callable[[Tensor, str], None],
+        rows: set[bytes],
+        made: set[int],
+        named: dict[WidthName, Labels],
+    ) -> None:
         super().__init__()
         self.on = self.over = False
         self.quiet = True
         self.asked: tuple[str, Sequence[Any], dict[str, Any]] | None = None
-        self.counted: list[tuple[ReadWidth, Labels | None]] = []
+        self.counted: list[CountedWidth] = []
         self.used: list[ReadWidth] = []
         self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
         self.deciding: dict[int, Known] = {}
         self.known = known
+        self.lock = lock
         self.rows = rows
         self.made = made
+        self.named = named
         self.blind = self.kept = False
         self._followed = False
 
@@ -140,13 +154,14 @@ class Watch(KnownNumbers):
 
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
-        if not is_silent(name, args, kwargs):
+        if name == ATTENTION and kwargs.get("scale") is None:
+            self.lock(args[0] if args else kwargs["query"], "attention without a scale of its own divides by the root of this width")
+        elif not is_silent(name, args, kwargs):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
             groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
-            if len(args) < 2 or (
-                type(groups) is not ReadWidth and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])
-            ):
+            computed = type(groups) is ReadWidth and not isinstance(groups.made[0], WidthName)
+            if len(args) < 2 or (not computed and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
             self._stretch(*args[:2])
@@ -157,7 +172,7 @@ class Watch(KnownNumbers):
         for dim, size in enumerate(sizes or (), start=tensor.ndim - other.ndim):
             if type(size) is ReadWidth:
                 fits = isinstance(labels, Tensor) and dim >= 0 and moves(labels, dim)
-                self.counted.append((size, vector_at(labels, dim) if fits and isinstance(labels, Tensor) else None))
+                self.counted.append((size, vector_along(labels, dim) if fits and isinstance(labels, Tensor) else None, 0))
 
     def note(self, values: Sequence[Any]) -> None:
         """Note that something may be decided by the sizes of these tensors."""
@@ -177,11 +192,10 @@ class Watch(KnownNumbers):
         self.used += [width for width, _ in self._indexed]
         self._indexed.clear()
 
-    def forget(self) -> list[tuple[ReadWidth, Labels | None]]:
-        """Return what widths must count, and let go of the trace, which a width that a forward stored would keep in memory."""
-        counted, self.counted = self.counted, []
-        self.used, self.deciding, self.made, self.known = [], {}, set(), lambda tensor: None
-        return counted
+    def forget(self) -> None:
+        """Let go of the trace, which a width that a forward stored would keep in memory."""
+        self.counted = []
+        self.used, self.deciding, self.made, self.known, self.lock = [], {}, set(), lambda tensor: None, lambda tensor, reason: None
 
     def note_returned(self, leaves: Iterable[Any]) -> None:
         """Note the widths in what a forward returned."""
@@ -233,7 +247,7 @@ class Watch(KnownNumbers):
         moving = [dim for dim in range(len(shape)) if moves(labels, dim)] if labels is not None else []
         return Sizes(ReadWidth(size, self, (labels, dim)) if dim in moving else size for dim, size in enumerate(shape)) if moving else None
 
-    def follows(self, result: Any, widths: Sequence[Labels], dim: int, by_place: bool) -> bool:
+    def follows(self, operation: int, result: Any, widths: Sequence[Labels], dim: int, by_place: bool) -> bool:
         """Whether the operation that runs has sizes that follow their channels, provided that those in `counted` do."""
         if self.over:
             return True
@@ -249,7 +263,7 @@ class Watch(KnownNumbers):
             pairs = parts(args[1], widths) if len(args) > 1 else None
         elif name == "chunk":
             pairs = [] if len({len(width) for width in widths}) == 1 else None
-        self.counted += pairs or []
+        self.counted += [(width, counted, operation) for width, counted in pairs or ()]
         self._followed = self._followed or pairs is not None
         return pairs is not None
 
@@ -272,7 +286,7 @@ class Watch(KnownNumbers):
         last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
         if last >= 0 and type(sizes[last]) is not ReadWidth and sizes[last] is not OF_ITSELF and sizes[last] != -1:
             return None
-        return [(size, vector_at(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
+        return [(size, vector_along(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
     def is_fixed(self, labels: Known, dim: int | None) -> bool:
         """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
@@ -313,18 +327,20 @@ def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels 
 
 
 @contextmanager
-def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, foreign: bool) -> Iterator[None]:
+def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, foreign: bool, naming: bool) -> Iterator[None]:
     """Have PyTorch's layers hold their widths as `ReadWidth`; note the channels of other modules whose attributes a cut updates.
 
-    `foreign`: code that is neither PyTorch's nor of a known library runs, and may read an attribute of any module.
+    `foreign`: code that is neither PyTorch's nor of a known library runs, and may read an attribute of any module; `naming`: the integers
+    of its own modules are such widths too, since a cut can rewrite what turns out to count channels.
     """
-    changed: list[tuple[dict[str, Any], str, int]] = []
+    changed: list[tuple[dict[str, Any], str, Any, Any]] = []
     known: dict[type, tuple[str, ...]] = {}
-    for _, module in parts:
+    for path, module in parts:
         kind, state = type(module), module.__dict__
         if kind not in known:
             known[kind] = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
-        if (own_adapter(module) is not None and (foreign or not is_plain(module))) or (foreign and nearest_base(module, ADAPTERS)):
+        adapted = own_adapter(module) is not None
+        if (adapted and (foreign or not is_plain(module))) or (foreign and nearest_base(module, ADAPTERS)):
             watch.note(list(module.parameters()))
         names = known[kind]
         if "groups" in state and names and state["groups"] == state["in_channels"] > 1:
@@ -332,11 +348,25 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
         if names:
             tensors = [*module._parameters.values(), *module._buffers.values(), *(module.parameters() if module._modules else ())]
             labels = [found for tensor in tensors if tensor is not None and (found := watch.known(tensor)) is not None]
-        for name in names:
-            changed.append((state, name, state[name]))
-            state[name] = ReadWidth(state[name], watch, (labels,))
+            changed += [(state, name, state[name], ReadWidth(state[name], watch, (labels,))) for name in names]
+        elif naming and not adapted and not is_plain(module):
+            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items())
+            changed += [(state, name, value, widths) for name, value, widths in held if widths is not None]
+    for state, name, _, widths in changed:
+        state[name] = widths
     try:
         yield
     finally:
-        for state, name, value in changed:
-            state[name] = value
+        for state, name, value, widths in changed:
+            if state.get(name) is widths:  # unless the forward put something else there
+                state[name] = value
+
+
+def held_in(value: Any, path: str, name: str, watch: Watch) -> Any:
+    """The integers in an attribute as widths that know where they are from; None where it holds none."""
+    kind = type(value)
+    if kind is int:
+        return ReadWidth(value, watch, (WidthName(path, name),))
+    if kind in (tuple, list) and any(type(one) is int for one in value):
+        return kind(ReadWidth(one, watch, (WidthName(path, name, n),)) if type(one) is int else one for n, one in enumerate(value))
+    return None

@@ -1,11 +1,13 @@
-"""Widths that a module keeps in attributes: found by trial, and rewritten after each cut.
+"""Widths that a module keeps in attributes: found by what they count or by trial, and rewritten after each cut.
 
-Where a run of the cut network fails at an operation with sizes in its arguments, or has another width there than is left, the integers of
-the running module are tried one by one. The attribute that held the old width, and with which the run gets further, holds that width.
+Where the forward was watched, an attribute that became a size counts the channels there. Where that does not explain all: where a run of
+the cut network fails at an operation with sizes in its arguments, or has another width there than is left, the integers of the running
+module are tried one by one. The attribute that held the old width, and with which the run gets further, holds that width.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +20,7 @@ from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling_map import CouplingMap, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels
+from tui_pruner.core.tracing.widths import ReadWidth, plain
 from tui_pruner.domain.errors import PlanError
 
 MOST_PARTS = 64
@@ -39,6 +42,29 @@ class Guess:
     def of(self, record: FlowRecord, entry: SizedLabels) -> WidthName:
         """The attribute in the module of one entry."""
         return WidthName(record.operations[entry.operation].module, self.attribute, self.position)
+
+
+def name_by_what_they_count(record: FlowRecord) -> None:
+    """Record that an attribute holds the width that it was used for as a size; what it counts in several places stays equally wide."""
+    for width, vector, operation in record.counted:
+        name, times = holder(width)
+        if name is None or vector is None or not vector.any():
+            continue
+        whole = np.tile(vector, times)
+        known = record.named.setdefault(name, whole)
+        if not np.array_equal(known, whole) and (link := linked(operation, known, whole)) not in record.links:
+            record.links.append(link)
+
+
+def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
+    """The attribute that a width is from, and how many such widths it holds: one, or a whole that the forward divides."""
+    first, *rest = width.made
+    if isinstance(first, WidthName):
+        return first, 1
+    whole, parts = rest if first is operator.floordiv else (None, None)
+    if type(whole) is ReadWidth and isinstance(whole.made[0], WidthName) and plain(whole) == plain(parts) * width.number:
+        return whole.made[0], plain(parts)
+    return None, 1
 
 
 def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
@@ -83,7 +109,7 @@ def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> boo
         if not 0 < part < len(whole) or len(whole) % part or len(before) % part:
             continue
         parts = np.split(whole, len(whole) // part)
-        links = [link for link in (linked(other, parts[0], one) for one in parts[1:]) if link not in record.links]
+        links = [link for link in (linked(other.operation, parts[0], one) for one in parts[1:]) if link not in record.links]
         record.links += links
         changed = changed or bool(links)
     return changed
@@ -118,7 +144,7 @@ def as_wide_as_read(record: FlowRecord, model: nn.Module, entry: SizedLabels, ow
         axis, labels = Axis(record.operations[other.operation].module + own, 1), other.labels[other.labels > 0]
         size = record.source.sizes.get(axis, 0)
         if size and len(labels) % size == 0:
-            links = [linked(other, record.source.labels_of(axis), part) for part in np.split(labels, len(labels) // size)]
+            links = [linked(other.operation, record.source.labels_of(axis), part) for part in np.split(labels, len(labels) // size)]
             new = [link for link in links if link not in record.links]
             record.links += new
             changed = changed or bool(new)
@@ -151,7 +177,7 @@ def record_width(record: FlowRecord, model: nn.Module, entry: SizedLabels, candi
         if known is None:
             record.named[name] = vector
             changed = True
-        elif not np.array_equal(known, vector) and (link := linked(other, known, vector)) not in record.links:
+        elif not np.array_equal(known, vector) and (link := linked(other.operation, known, vector)) not in record.links:
             record.links.append(link)
             changed = True
     return changed
@@ -167,9 +193,9 @@ class Linked(LinkedLabels):
     __hash__ = LinkedLabels.__hash__
 
 
-def linked(entry: SizedLabels, first: Labels, second: Labels) -> Linked:
+def linked(operation: int, first: Labels, second: Labels) -> Linked:
     """Two vectors that must lose equally many channels."""
-    return Linked(entry.operation, tuple(part[part != 0] for part in (first, second)))
+    return Linked(operation, tuple(part[part != 0] for part in (first, second)))
 
 
 def value_of(model: nn.Module, name: WidthName) -> int | None:

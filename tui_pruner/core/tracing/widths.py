@@ -14,7 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tui_pruner.core.tracing.labels import AxisLabels, Computed, Labels, flat
+from tui_pruner.core.tracing.coupling_map import WidthName
+from tui_pruner.core.tracing.labels import (
+    AxisLabels,
+    Labels,
+    flat,
+    vector_along,
+)
+from tui_pruner.core.tracing.values import (
+    Computed,
+)
 from tui_pruner.domain.errors import Interruption
 
 Known = Tensor | AxisLabels | Computed
@@ -26,7 +35,9 @@ class WidthKept(Interruption):
 
 
 class Watching(Protocol):
-    """What a width tells of how it is used."""
+    """What a width tells of how it is used; `named`: the channels that attributes of other modules count, as far as that was seen."""
+
+    named: dict[WidthName, Labels]
 
     def use(self, width: ReadWidth) -> int:
         """Its number, which is used for more than a size."""
@@ -44,7 +55,8 @@ class Watching(Protocol):
 class ReadWidth:
     """A width that a forward read. It passes for an integer but is none, so that C code has to ask for its value too.
 
-    `made`: a function and its operands; labels and the dimension whose length it is; or all labels of the layer that has it as attribute.
+    `made`: a function and its operands; labels and the dimension whose length it is; all labels of the layer that has it as attribute; or
+    the attribute of another module that it is from.
     """
 
     __slots__ = ("made", "number", "watch")
@@ -101,6 +113,8 @@ class ReadWidth:
             first, *rest = width.made
             if isinstance(first, list):
                 yield from ((labels, None) for labels in first)
+            elif isinstance(first, WidthName):
+                yield from ((torch.from_numpy(self.watch.named[first]), 0) for _ in range(first in self.watch.named))
             elif not callable(first):
                 yield first, rest[0]
 
@@ -113,11 +127,14 @@ class ReadWidth:
         return known[id(self)]
 
     def _left(self, alive: np.ndarray, operands: list[Any]) -> int | None:
+        if isinstance(self.made[0], WidthName):
+            counted = self.watch.named.get(self.made[0])
+            return self.number if counted is None else int(alive[counted].sum())
         if not callable(self.made[0]):
             labels, dim = self.made if len(self.made) > 1 else (None, None)
             if self.watch.is_fixed(labels, dim):
                 return self.number
-            return int(alive[vector_at(labels, dim)].sum()) if isinstance(labels, Tensor) else None
+            return int(alive[vector_along(labels, dim)].sum()) if isinstance(labels, Tensor) else None
         divides = self.made[0] in (operator.floordiv, operator.mod)
         return None if None in operands or (divides and not operands[1]) else self.made[0](*operands)
 
@@ -218,12 +235,6 @@ def moves(labels: Known, dim: int) -> bool:
     if isinstance(labels, AxisLabels):
         return labels.shape[dim] > 1 and labels.vectors[dim] is not None
     return any(moves(strand.labels, dim) for strand in labels.strands)
-
-
-def vector_at(labels: Tensor, dim: int) -> Labels:
-    """The labels along one dimension, at the first position of all others."""
-    vector: Labels = labels.numpy()[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]  # an operation would be traced
-    return vector
 
 
 def vectors_of(labels: Known) -> list[Labels]:

@@ -7,9 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from tui_pruner.core.tracing.labels import AxisLabels, Labels, Strand, along, channel_vector, compact, flat, nothing, varies
+from tui_pruner.core.tracing.labels import (
+    AxisLabels,
+    Labels,
+    along,
+    channel_vector,
+    compact,
+    flat,
+    nothing,
+    varies,
+)
 from tui_pruner.core.tracing.rules.elementwise import lock_combined_with_constant, where_present
 from tui_pruner.core.tracing.state import CHANNEL_DIMS, Call, Flow, rule
+from tui_pruner.core.tracing.values import (
+    Strand,
+)
 
 COMPUTED = "is convolved with a weight that is computed, not stored"
 MULTIPLIED = "is multiplied with a weight that is computed, not stored"

@@ -10,12 +10,25 @@ import torch
 from torch import Tensor
 
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import ALWAYS, NEVER, Causes, Computed, Strand, all_of, any_of, channel_vector, flat, nothing
+from tui_pruner.core.tracing.labels import (
+    channel_vector,
+    flat,
+    nothing,
+)
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.rules import contraction, movement
 from tui_pruner.core.tracing.rules.elementwise import folded_dims, where_present, without_dims
 from tui_pruner.core.tracing.state import Call, Flow, kernel_rule
-from tui_pruner.core.tracing.values import zero_stays
+from tui_pruner.core.tracing.values import (
+    ALWAYS,
+    NEVER,
+    Causes,
+    Computed,
+    Strand,
+    all_of,
+    any_of,
+    zero_stays,
+)
 
 
 def plain(call: Call) -> str:

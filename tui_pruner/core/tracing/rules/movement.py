@@ -13,7 +13,20 @@ from torch.utils._pytree import tree_map
 
 from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.adapters import is_adapted
-from tui_pruner.core.tracing.labels import Labels, along, changing, channel_vector, compact, flat, rows_of, spread, varies, vector_along
+from tui_pruner.core.tracing.labels import (
+    Labels,
+    along,
+    changing,
+    channel_vector,
+    compact,
+    core,
+    flat,
+    reshaped,
+    rows_of,
+    settled,
+    varies,
+    vector_along,
+)
 from tui_pruner.core.tracing.meta_device import tensors_in
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -21,11 +34,14 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
 @rule("view _unsafe_view reshape _reshape_alias")
 def reshape(flow: Flow, call: Call) -> None:
     """Reshape: a channel axis that is split becomes rows; merged axes join rows, or tie columns."""
+    if not call.result.numel():
+        return
     before = flow.elements(call.args[0])
-    after = before.reshape(call.result.shape)
-    flow.put(call.result, after)
-    old, new = spread(before), spread(after)
+    after = reshaped(before, call.result.shape)
     dims = changing(after)
+    after = settled(after, dims)
+    flow.put(call.result, after)
+    old, new = core(before, changing(before)), core(after, dims)
     row = dims[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
     rows = (vector_along(after, dims[0]), dims[0]) if len(dims) > 1 else None
     flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row), rows=rows)
@@ -55,11 +71,11 @@ def spread_out(flow: Flow, call: Call, old: Tensor, new: Tensor) -> bool:
     return True
 
 
-def join(flow: Flow, call: Call, before: Tensor, core: Tensor) -> None:
+def join(flow: Flow, call: Call, before: Tensor, old: Tensor) -> None:
     """Join rows: consecutive ones stay independent, interleaved ones are tied position by position, anything else is locked."""
     if flow.are_rows(rows_of(before)):
         return
-    columns = rows_of(before.transpose(*changing(before))) if core.ndim == 2 else []
+    columns = rows_of(before.transpose(*changing(before))) if old.ndim == 2 else []
     if columns and flow.are_rows(columns):
         tie(flow, call, columns)
     else:
