@@ -124,33 +124,48 @@ def changing(labels: Tensor) -> list[int]:
     return [dim for dim, side in enumerate(array.shape) if side > 1 and differs_along(array, dim)]
 
 
-def settled(labels: Tensor, dims: Sequence[int]) -> Tensor:
-    """The labels, with stride 0 along all dimensions but these, along which alone they change."""
-    strides = labels.stride()
-    if all(not strides[dim] or dim in dims for dim in range(labels.ndim)):
-        return labels
-    return labels.as_strided(labels.shape, [stride if dim in dims else 0 for dim, stride in enumerate(strides)])
-
-
 def core(labels: Tensor, dims: Sequence[int]) -> Tensor:
     """The labels along these dimensions, at the first position of all others; at least one dimension is left."""
     array = labels.numpy()[tuple([slice(None) if dim in dims else 0 for dim in range(labels.ndim)])]
     return torch.from_numpy(np.atleast_1d(array))
 
 
-def reshaped(labels: Tensor, shape: Sequence[int]) -> Tensor:
-    """The labels in another shape; dimensions of stride 0 stay so, unless they are merged with others."""
-    sides, wanted = list(labels.shape), list(shape)
-    if not labels.numel():
-        return labels.reshape(wanted)
-    strides = labels.stride()
-    for before, after in segments(sides, wanted):
-        if not any(strides[dim] and sides[dim] > 1 for dim in before):
-            for dim in before:
-                sides[dim] = 1
-            for dim in after:
-                wanted[dim] = 1
-    return labels.as_strided(sides, strides).reshape(wanted).expand(tuple(shape))
+def reshaped(labels: Tensor, dims: Sequence[int], shape: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """Labels that change along these dimensions, in another shape, and the dimensions along which they change there.
+
+    Along all others they have stride 0, and are not copied unless they are merged with one that changes.
+    """
+    found, strides = unchanged_by(labels.shape, dims, shape), labels.stride()
+    if found is None:
+        sides, wanted = list(labels.shape), list(shape)
+        for before, after in segments(sides, wanted):
+            if not any(dim in dims for dim in before):
+                for dim in before:
+                    sides[dim] = 1
+                for dim in after:
+                    wanted[dim] = 1
+        labels = labels.as_strided(sides, strides).reshape(wanted)
+        found = changing(labels)
+        moved = [labels.stride(dim) for dim in found]
+    else:
+        moved = [strides[dim] for dim in dims]
+    steps = [0] * len(shape)
+    for dim, stride in zip(found, moved):
+        steps[dim] = stride
+    return labels.as_strided(tuple(shape), steps), found
+
+
+def unchanged_by(shape: Sequence[int], dims: Sequence[int], other: Sequence[int]) -> list[int] | None:
+    """Where these dimensions are after a reshape to another shape that neither splits nor merges any of them; None where it does."""
+    found = []
+    for before, after in segments(shape, other):
+        long, now = [dim for dim in before if shape[dim] > 1], [dim for dim in after if other[dim] > 1]
+        if not any(dim in dims for dim in long):
+            continue
+        if not len(long) == len(now) == 1:
+            return None
+        found += now
+    return found
 
 
 def segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]]:
@@ -284,13 +299,18 @@ class SizedLabels:
     """
 
     operation: int
-    labels: Labels
+    elements: Labels
     place: tuple[str, int]
     widths: tuple[Labels, ...] = ()
     dim: int = 0
     otherwise: str = ""
     rows: tuple[Labels, int] | None = None
     follows: bool = False
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Each label once."""
+        return np.unique(self.elements)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
     for member in (member for group in groups for member in group.members):
         free[channel[record.source.starts[member.axis] + member.indices]] = True
     free = free[channel]  # also of labels that are on no axis, such as those of zeros that a forward makes
-    if any(free[labels].any() for labels in (*record.decided, *(entry.labels for entry in record.sized if not entry.follows))):
+    if any(free[labels].any() for labels in (*record.decided, *(entry.elements for entry in record.sized if not entry.follows))):
         return False
     if not record.counted:
         return True
@@ -241,7 +241,7 @@ def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup
     channel, starts = joined_labels(record).channel, record.source.starts
     sized = np.zeros(len(channel) + 1, dtype=bool)
     for entry in record.sized:
-        sized[channel[entry.labels]] = True
+        sized[channel[entry.elements]] = True
     return [g for g in free_groups(coupling) if any(sized[channel[starts[m.axis] + m.indices]].any() for m in g.members)]
 
 
@@ -261,7 +261,7 @@ def lock_fixed_width(record: FlowRecord, at: SizedLabels | None, reason: str) ->
     """Lock the channels where a run failed, in all modules of the class; where the trace lacks that place, all that were tried."""
     for entry in record.sized:
         if at is None or entry.place == at.place:
-            record.lock(entry.operation, entry.labels, entry.otherwise or f"the forward names this width: {reason}", rank=3)
+            record.lock(entry.operation, entry.elements, entry.otherwise or f"the forward names this width: {reason}", rank=3)
 
 
 def run(network: nn.Module, inputs: Inputs, running: Running | None = None) -> tuple[list[Step], str]:

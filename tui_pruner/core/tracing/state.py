@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -161,6 +160,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._aside = False
         self.ended = False
         self._rows: set[bytes] = set()
+        self._knowing: dict[nn.Module, bool] = {}
         known, made = (lambda tensor: self._labels.get(id(tensor))), self.dependence.made
         self.watch = Watch(known, self._lock_last, self._rows, made, self.record.named)
         self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
@@ -347,7 +347,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         place = self.place_of(call)
         follows = self.watch.follows(call.index, call.result, widths, dim, otherwise == BY_PLACE)
         if place is not None:
-            sized = SizedLabels(call.index, np.unique(flat(labels)), place, tuple(widths), dim, otherwise, rows, follows)
+            sized = SizedLabels(call.index, flat(labels), place, tuple(widths), dim, otherwise, rows, follows)
             self.record.sized.append(sized)
         elif not follows and not self.watch.quiet:
             self.watch.note(call.tensors)
@@ -355,8 +355,9 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
 
     def place_of(self, call: Call) -> tuple[str, int] | None:
         """The class of the running module and how many operations it has run; None where a forward fixes no sizes that are not known."""
-        known = is_adapted(self.running) or rule_of(self.running) is not None
-        return None if known else (type(self.running).__name__, call.index - self.entered[-1])
+        if self.running not in self._knowing:
+            self._knowing[self.running] = is_adapted(self.running) or rule_of(self.running) is not None
+        return None if self._knowing[self.running] else (type(self.running).__name__, call.index - self.entered[-1])
 
     def note_slice(self, call: Call, labels: Tensor) -> bool:
         """Remember the bounds of a slice of a single vector of channels, which the forward may compute or have fixed; whether it is one."""

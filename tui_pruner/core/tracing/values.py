@@ -150,7 +150,7 @@ class Blank:
         """Remember that its length along a dimension is the number of these channels, which the forward may compute or have fixed."""
         if self.place is not None:
             others = [entry for entry in flow.record.sized if entry.operation != self.operation]
-            entry = SizedLabels(self.operation, np.unique(vector), self.place, (vector,), dim)
+            entry = SizedLabels(self.operation, vector, self.place, (vector,), dim)
             flow.record.sized = [*others, entry]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, varies, vector_along
+from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, small, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -57,8 +57,9 @@ def together(flow: Flow, call: Call) -> None:
     for other in labels[1:]:
         flow.unify_tensors(call, merged, other)
         merged = where_present(merged, other)
-    for tensor in call.tensors:
-        lock_combined_with_constant(flow, call, tensor, merged)
+    if not (len(labels) == len(call.tensors) and all(small(one).all() for one in labels)):
+        for tensor in call.tensors:
+            lock_combined_with_constant(flow, call, tensor, merged)
     flow.put(out, merged)
 
 
@@ -73,9 +74,9 @@ def lock_broadcast_channel(flow: Flow, call: Call, tensor: Tensor, present: Sequ
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:
     """Merge labels: the first, or the second where the first have none."""
-    a, b = compact(first, second)
-    if bool((a != 0).all()):
+    if bool(small(first).all()):
         return first
+    a, b = compact(first, second)
     return torch.where(a != 0, a, b).expand(first.shape)
 
 

@@ -23,7 +23,6 @@ from tui_pruner.core.tracing.labels import (
     flat,
     reshaped,
     rows_of,
-    settled,
     varies,
     vector_along,
 )
@@ -37,23 +36,23 @@ def reshape(flow: Flow, call: Call) -> None:
     if not call.result.numel():
         return
     before = flow.elements(call.args[0])
-    after = reshaped(before, call.result.shape)
-    dims = changing(after)
-    after = settled(after, dims)
+    old_dims = changing(before)
+    after, dims = reshaped(before, old_dims, call.result.shape)
     flow.put(call.result, after)
-    old, new = core(before, changing(before)), core(after, dims)
-    row = dims[-1:] if new.ndim == 1 or new.ndim > old.ndim else []
+    row = dims[-1:] if len(dims) < 2 or len(dims) > len(old_dims) else []
     rows = (vector_along(after, dims[0]), dims[0]) if len(dims) > 1 else None
     flow.note_sizes(call, before, [vector_along(after, dim) for dim in row], sum(row), rows=rows)
-    if old.shape == new.shape:
+    if [before.shape[dim] for dim in old_dims] == [after.shape[dim] for dim in dims]:
         return
-    if new.ndim > old.ndim:
+    if len(dims) > len(old_dims):
         flow.link(call, rows_of(after), rows=True)
-    elif new.ndim < old.ndim:
-        join(flow, call, before, old)
+    elif len(dims) < len(old_dims):
+        join(flow, call, before, old_dims)
         flow.note_rows(rows_of(after))
-    elif new.ndim > 1 and not flow.are_rows(rows_of(after)) and not is_widened(old, new) and not spread_out(flow, call, old, new):
-        flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
+    elif len(dims) > 1 and not flow.are_rows(rows_of(after)):
+        old, new = core(before, old_dims), core(after, dims)
+        if not is_widened(old, new) and not spread_out(flow, call, old, new):
+            flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
 
 
 def is_widened(old: Tensor, new: Tensor) -> bool:
@@ -71,11 +70,11 @@ def spread_out(flow: Flow, call: Call, old: Tensor, new: Tensor) -> bool:
     return True
 
 
-def join(flow: Flow, call: Call, before: Tensor, old: Tensor) -> None:
+def join(flow: Flow, call: Call, before: Tensor, dims: Sequence[int]) -> None:
     """Join rows: consecutive ones stay independent, interleaved ones are tied position by position, anything else is locked."""
     if flow.are_rows(rows_of(before)):
         return
-    columns = rows_of(before.transpose(*changing(before))) if old.ndim == 2 else []
+    columns = rows_of(before.transpose(*dims)) if len(dims) == 2 else []
     if columns and flow.are_rows(columns):
         tie(flow, call, columns)
     else:
