@@ -38,7 +38,7 @@ from tui_pruner.core.tracing.values import (
     Strand,
     Values,
 )
-from tui_pruner.core.tracing.watch import Watch, all_known
+from tui_pruner.core.tracing.watch import ATTENTION, Watch, all_known
 from tui_pruner.domain.errors import TraceError
 
 
@@ -162,7 +162,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._rows: set[bytes] = set()
         self._knowing: dict[nn.Module, bool] = {}
         known, made = (lambda tensor: self._labels.get(id(tensor))), self.dependence.made
-        self.watch = Watch(known, self._lock_last, self._rows, made, self.record.named)
+        self._divided: list[tuple[str, Tensor]] = []
+        self.watch = Watch(known, self._note_divided, self._rows, made, self.record.named)
         self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
         for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
@@ -376,11 +377,17 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Forbid removing any channel of these tensors."""
         self.lock_at(call.index, tensors, reason, dim, rank)
 
-    def _lock_last(self, tensor: Tensor, reason: str) -> None:
-        """Lock the channels of a tensor whose last dimension has some, at the operation that will run next."""
-        labels = self._labels.get(id(tensor))
-        if labels is not None and (not isinstance(labels, Tensor) or varies(labels, -1)):
-            self.lock_at(len(self.record.operations), [tensor], reason, tensor.ndim - 1, rank=3)
+    def _note_divided(self, tensor: Tensor) -> None:
+        """Remember a tensor whose attention divides by the root of the width of its last dimension."""
+        self._divided.append((self.modules[-1], tensor))
+
+    def lock_divided(self) -> None:
+        """Lock the channels along the last dimension of what attention divides by the root of."""
+        for path, tensor in self._divided:
+            labels = self._labels.get(id(tensor))
+            if labels is not None and (not isinstance(labels, Tensor) or varies(labels, -1)):
+                operation = self.record.note(ATTENTION, path)
+                self.lock_at(operation.index, [tensor], "divides by the root of this width, since it is given no scale", rank=3)
 
     def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """The same for an operation by its number."""

@@ -312,6 +312,7 @@ def trace(
         flow.record.decided = watch.decided()
         watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
+    flow.lock_divided()
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)
     lock_own_widths(flow, parts)

@@ -96,15 +96,15 @@ CountedWidth = tuple[ReadWidth, Labels | None, int]
 class Watch(KnownNumbers):
     """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `lock`: locks those along its last dimension, with
-    a reason; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace knows; `named`: the channels
-    that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `divide`: attention divides by the root of the
+    width of its last dimension; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace knows;
+    `named`: the channels that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
     """
 
     def __init__(
         self,
         known: Callable[[Tensor], Known | None],
-        lock: Callable[[Tensor, str], None],
+        divide: Callable[[Tensor], None],
         rows: set[bytes],
         made: set[int],
         named: dict[WidthName, Labels],
@@ -118,7 +118,7 @@ class Watch(KnownNumbers):
         self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
         self.deciding: dict[int, Known] = {}
         self.known = known
-        self.lock = lock
+        self.divide = divide
         self.rows = rows
         self.made = made
         self.named = named
@@ -155,7 +155,7 @@ class Watch(KnownNumbers):
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
         if name == ATTENTION and kwargs.get("scale") is None:
-            self.lock(args[0] if args else kwargs["query"], "attention without a scale of its own divides by the root of this width")
+            self.divide(args[0] if args else kwargs["query"])
         elif not is_silent(name, args, kwargs):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
@@ -195,7 +195,7 @@ class Watch(KnownNumbers):
     def forget(self) -> None:
         """Let go of the trace, which a width that a forward stored would keep in memory."""
         self.counted = []
-        self.used, self.deciding, self.made, self.known, self.lock = [], {}, set(), lambda tensor: None, lambda tensor, reason: None
+        self.used, self.deciding, self.made, self.known, self.divide = [], {}, set(), lambda tensor: None, lambda tensor: None
 
     def note_returned(self, leaves: Iterable[Any]) -> None:
         """Note the widths in what a forward returned."""
