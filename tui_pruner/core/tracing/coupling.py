@@ -130,11 +130,11 @@ def joined_labels(record: FlowRecord) -> JoinedLabels:
 def first_connected(count: int, left: Labels, right: Labels) -> Labels:
     """For each number the smallest one that pairs connect it with: smaller roots adopt larger ones, and chains are shortened.
 
-    SciPy has this too, but its import takes longer than the whole trace.
+    The smallest root adopts, so that the rounds are few. SciPy has this too, but its import takes longer than the whole trace.
     """
     root = np.arange(count)
     while len(left):
-        root[np.maximum(left, right)] = np.minimum(left, right)  # of several smaller roots any will do: the next rounds connect the others
+        np.minimum.at(root, np.maximum(left, right), np.minimum(left, right))
         while not np.array_equal(shorter := root[root], root):
             root = shorter
         left, right = root[left], root[right]

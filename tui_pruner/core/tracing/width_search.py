@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice, product
 
 import numpy as np
@@ -52,8 +52,8 @@ def name_by_what_they_count(record: FlowRecord) -> None:
             continue
         whole = np.tile(vector, times)
         known = record.named.setdefault(name, whole)
-        if not np.array_equal(known, whole) and (link := linked(operation, known, whole)) not in record.links:
-            record.links.append(link)
+        if not np.array_equal(known, whole):
+            add_links(record, [linked(operation, known, whole)])
 
 
 def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
@@ -109,9 +109,7 @@ def equal_parts(record: FlowRecord, model: nn.Module, entry: SizedLabels) -> boo
         if not 0 < part < len(whole) or len(whole) % part or len(before) % part:
             continue
         parts = np.split(whole, len(whole) // part)
-        links = [link for link in (linked(other.operation, parts[0], one) for one in parts[1:]) if link not in record.links]
-        record.links += links
-        changed = changed or bool(links)
+        changed = add_links(record, [linked(other.operation, parts[0], one) for one in parts[1:]]) or changed
     return changed
 
 
@@ -145,9 +143,7 @@ def as_wide_as_read(record: FlowRecord, model: nn.Module, entry: SizedLabels, ow
         size = record.source.sizes.get(axis, 0)
         if size and len(labels) % size == 0:
             links = [linked(other.operation, record.source.labels_of(axis), part) for part in np.split(labels, len(labels) // size)]
-            new = [link for link in links if link not in record.links]
-            record.links += new
-            changed = changed or bool(new)
+            changed = add_links(record, links) or changed
     return changed
 
 
@@ -177,20 +173,33 @@ def record_width(record: FlowRecord, model: nn.Module, entry: SizedLabels, candi
         if known is None:
             record.named[name] = vector
             changed = True
-        elif not np.array_equal(known, vector) and (link := linked(other.operation, known, vector)) not in record.links:
-            record.links.append(link)
-            changed = True
+        elif not np.array_equal(known, vector):
+            changed = add_links(record, [linked(other.operation, known, vector)]) or changed
     return changed
 
 
 class Linked(LinkedLabels):
     """A link that is compared by its parts."""
 
+    @cached_property
+    def key(self) -> tuple[bytes, ...]:
+        """What two links that tie the same channels have in common."""
+        return tuple(part.tobytes() for part in self.parts)
+
     def __eq__(self, other: object) -> bool:
         """Whether both tie the same channels."""
-        return isinstance(other, Linked) and all(np.array_equal(a, b) for a, b in zip(self.parts, other.parts))
+        return isinstance(other, Linked) and self.key == other.key
 
-    __hash__ = LinkedLabels.__hash__
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def add_links(record: FlowRecord, links: Sequence[Linked]) -> bool:
+    """Add the links that a record does not have yet; whether there were any."""
+    known = {link for link in record.links if type(link) is Linked}
+    new = [link for link in dict.fromkeys(links) if link not in known]
+    record.links += new
+    return bool(new)
 
 
 def linked(operation: int, first: Labels, second: Labels) -> Linked:
