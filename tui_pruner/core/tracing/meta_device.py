@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -119,10 +120,6 @@ def pooled(side: int, kernel: int, stride: int, padding: int, dilation: int, cei
     return out - 1 if ceil and (out - 1) * stride >= side + padding else out
 
 
-def _full(args: Arguments) -> Tensor:
-    return empty(args[1], args[0])
-
-
 def _upsample(args: Arguments) -> Tensor:
     image, size = args[:2]
     factors = next((a for a in args[2:] if isinstance(a, (list, tuple)) and len(a) == image.ndim - 2), None)
@@ -135,10 +132,6 @@ def _product(args: Arguments) -> Tensor:
     if left.shape[-1] != right.shape[-2]:
         raise RuntimeError(f"cannot multiply {list(left.shape)} with {list(right.shape)}")
     return empty([*left.shape[:-1], right.shape[-1]], left)
-
-
-def _product_and_sum(args: Arguments) -> Tensor:
-    return _product(args[1:])
 
 
 def _layer_norm(args: Arguments) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,10 +182,10 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "stack": _stack,
     "max_pool2d_with_indices": _max_pool,
     "avg_pool2d": _average_pool,
-    "new_full": _full,
+    "new_full": lambda args: empty(args[1], args[0]),
     "mm": _product,
     "bmm": _product,
-    "addmm": _product_and_sum,
+    "addmm": lambda args: _product(args[1:]),
     "native_layer_norm": _layer_norm,
     "grid_sampler_2d": _grid_sample,
     "mean": _mean,
@@ -224,6 +217,7 @@ def tensors_in(value: Any) -> list[Tensor]:
     return found
 
 
+@cache
 def operation_name(function: Any) -> str:
     """The aten name without namespace and overload, such as "convolution"."""
     name: str = function._schema.name
@@ -242,16 +236,21 @@ def run_on_meta(function: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
     try:
         return function(*args, **kwargs)
     except (RuntimeError, NotImplementedError):
-        if not all(tensor.is_meta for tensor in tensors_in(written_by(function._schema, args, kwargs))):
+        if not all(tensor.is_meta for tensor in tensors_in(written_by(function, args, kwargs))):
             raise
     return function(*(shape_of(value) for value in args), **{name: shape_of(value) for name, value in kwargs.items()})
 
 
-def written_by(schema: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+@cache
+def places_written(function: Any) -> tuple[tuple[int, str], ...]:
+    """Position and name of each argument that an operation writes into."""
+    arguments = enumerate(function._schema.arguments)
+    return tuple((place, one.name) for place, one in arguments if one.alias_info is not None and one.alias_info.is_write)
+
+
+def written_by(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     """Return the arguments that an operation writes into."""
-    named = {**dict(zip((argument.name for argument in schema.arguments), args)), **kwargs}
-    writes = {argument.name for argument in schema.arguments if argument.alias_info is not None and argument.alias_info.is_write}
-    return [value for name, value in named.items() if name in writes]
+    return [args[place] if place < len(args) else kwargs.get(name) for place, name in places_written(function)]
 
 
 def shape_of(value: Any) -> Any:
@@ -322,7 +321,7 @@ class Dependence:
     def follow(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
         """Record one operation: its results, and what it writes into, depend on everything that it reads."""
         sources = self._of(tensors_in((*args, *kwargs.values()) if kwargs else args))
-        written = tensors_in(written_by(function._schema, args, kwargs)) if function._schema.is_mutable else []
+        written = tensors_in(written_by(function, args, kwargs))
         for tensor in (*tensors_in(result), *written):
             self.made.add(id(tensor))
             key = storage_of(tensor)

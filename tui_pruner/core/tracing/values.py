@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.labels import Axis, Labels, SizedLabels, along, changing, channel_vector, has_channels, varies
-from tui_pruner.core.tracing.meta_device import WORK
+from tui_pruner.core.tracing.meta_device import WORK, places_written
 
 if TYPE_CHECKING:
     from tui_pruner.core.tracing.state import Call, Flow
@@ -186,7 +186,7 @@ class Values:
 
     def follow_blank(self, flow: Flow, call: Call, name: str) -> None:
         """Record what an operation leaves of the constants that are the same everywhere."""
-        inside, given = call.function._schema.is_mutable, call.tensors
+        inside, given = bool(places_written(call.function)), call.tensors
         if name in STAYING_BLANK and len(given) == 1 and self.is_blank(given[0]):
             made = storage_of(call.result)
             if not inside:
