@@ -85,6 +85,7 @@ class RecoverController(Controller):
                 cli="compress MODEL --data DATA --recipe FILE -o FOLDER",
                 run=lambda: self.jobs.with_data(self.show_recipe, "Compress on"),
                 disabled_reason=unproved_reason,
+                footer="recipe",
             ),
             Action(
                 id="refitting",
