@@ -230,7 +230,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             if name in self._lines:
                 yield Static(markup=False, classes="state", id=f"state-{name}")
             yield Static(label, markup=False, classes="stage" if name in self._lines else "stage other")
-            field = Input(text, id=name, compact=True, select_on_focus=False, disabled=fixed)
+            field = Input(text, id=name, compact=True, select_on_focus=name in self._lines, disabled=fixed)
             field.cursor_blink = False
             yield field
             if name in self._lines:
