@@ -233,7 +233,7 @@ class Compression:
         parameters = ReportParameters(
             **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
             plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
-            output=self._file(asked.report), stages=figures, redact=asked.redact,
+            output=self._file(asked.report), stages=figures, redact=asked.redact, pictured=reached.file,
         )  # fmt: skip
         Path(parameters.output).unlink(missing_ok=True)
         made = self._job("report", "report", parameters, ReportResult, kept=False)
