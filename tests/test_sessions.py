@@ -79,7 +79,11 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
         "path": "refitted.pt",
         "data": "data.yaml",
     }
+    (tmp_path / "data.yaml").write_text("val: images/val\nnames: [a]\n")
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    (tmp_path / "images" / "val" / "1.jpg").touch()
     monkeypatch.chdir(tmp_path)
+    status = sessions.status_of_data("data.yaml")
     measured = {"refits": {"": (0.1, 0.02)}, "metrics": {"": 0.5}}
     kept = session("best.pt", data="data.yaml", lineage=[stage], **measured)
     keep(kept)
@@ -91,6 +95,7 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     assert (found.model, found.data) == (str(tmp_path / "best.pt"), str(tmp_path / "data.yaml"))
     assert (found.lineage[0]["path"], found.lineage[0]["data"]) == (str(tmp_path / "refitted.pt"), found.data)
     assert found.refits == {"": (0.1, 0.02)}
+    assert sessions.status_of_data(found.data) == status != "", "its metrics are still those of this data"
     kept = session("yolov8n.yaml")
     keep(kept)
     assert session_to_resume().model == "yolov8n.yaml", "the name of an architecture is no path"

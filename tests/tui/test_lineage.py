@@ -142,6 +142,7 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         assert desk.state.session.original.parameters < original.parameters
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
         await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1: model.5 −30%" in desk.text, "the ancestors above the steps")
+        assert "proved" in desk.line("│ 1: model.5 −30%")
         assert desk.state.origin_metric is not None and "→" in desk.line("GFLOPs")
         await desk.until(lambda: any(kept.model == str(target) for kept in sessions.sessions()), "the journal of the next stage")
         kept = next(kept for kept in sessions.sessions() if kept.model == str(target))

@@ -201,7 +201,7 @@ def status_of_data(data: str | None) -> str:
         images = (file.absolute().parent / root / given).resolve()
         labels = Path(f"{os.sep}labels{os.sep}".join(f"{images}{os.sep}".rsplit(f"{os.sep}images{os.sep}", 1)))
         if images.is_dir() and (not root or Path(root).is_absolute()):
-            return _status_of([file], *dict.fromkeys((images, labels)))
+            return _status_of([file.resolve()], *dict.fromkeys((images, labels)))
     return ""
 
 
