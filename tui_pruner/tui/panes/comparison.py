@@ -244,8 +244,8 @@ def layers_lines(row: Row, state: AppState, width: int, height: int) -> list[Tex
         columns = columns[:-1]
     titles = "".join(fit(title, cells, right=True) for title, cells in columns)
     lines = [Text.assemble((fit("Layer", names), colours.HEADING), (f"{titles}  status", colours.MUTED))]
-    room = height - 1 if len(layers) < height else height - 2
-    for layer in layers[:room]:
+    most = height - 1 if len(layers) < height else height - 2
+    for layer in layers[:most]:
         change, (parameters, flops) = state.change(layer), costs[layer.name]
         found = scan.layers.get(layer.name, {}).get(scan.ratio) if scan is not None else None
         figures = [arrow(change.outputs[0], change.outputs[2]), count(parameters), count(flops), "" if found is None else fall(found)]
@@ -255,4 +255,4 @@ def layers_lines(row: Row, state: AppState, width: int, height: int) -> list[Tex
             line.append(fit(figure, cells, right=True), style)
         words, style = status_of(replace(row, kind="layer", key=layer.name, layers=(layer,)), state)
         lines.append(line.append(f"  {fit(words, STATUS_CELLS).rstrip()}", style))
-    return [*lines, *([Text(f"and {len(layers) - room} more", colours.MUTED)] if len(layers) > room else [])]
+    return [*lines, *([Text(f"and {len(layers) - most} more", colours.MUTED)] if len(layers) > most else [])]
