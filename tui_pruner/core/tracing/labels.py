@@ -386,9 +386,11 @@ class FlowRecord:
 
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
         """Tie two vectors of labels, position by position; positions that have no channel in either vector are left out."""
-        both = (left != 0) & (right != 0) & (left != right)
-        if both.any():
-            self.unions.append(Union(operation, left[both], right[both]))
+        if not (left.all() and right.all()):
+            both = (left != 0) & (right != 0)
+            left, right = left[both], right[both]
+        if (left != right).any():
+            self.unions.append(Union(operation, left, right))
 
     def lock(self, operation: int, labels: Labels, reason: str, dim: int = 1, rank: int = 5) -> None:
         """Forbid the removal of these labels."""

@@ -298,9 +298,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if left.shape != right.shape:
             raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
         self.record.unify(call.index, left, right)
-        fixed = right[left == 0]
-        if len(fixed):
-            self.record.lock(call.index, fixed, f"{call.name} reads a value that is not a channel", dim, rank=4)
+        if not left.all():
+            self.record.lock(call.index, right[left == 0], f"{call.name} reads a value that is not a channel", dim, rank=4)
 
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""

@@ -199,7 +199,7 @@ class Values:
     def follow(self, flow: Flow, call: Call) -> None:
         """Record one operation, after its rule."""
         name = call.name.removesuffix("_")
-        if flow.watch.on and not flow.ended:
+        if flow.approximate and flow.watch.on and not flow.ended:
             self.count(flow, call)
         if self.fills(flow, call, name):
             self.filled.update(map(storage_of, call.outputs))
