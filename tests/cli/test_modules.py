@@ -101,7 +101,7 @@ def test_normalised_channels_are_cut_only_on_request(call: Call, project: Path):
     module = ("--model", "own_norm:build", "--inputs", "own_net:inputs")
     assert "normalises across channels" in call("prune", *module, "--cut", "0=50%", "-o", "small.tp").err
     written = call("prune", *module, "--approximate", "--cut", "0=50%", "-o", "small.tp")
-    assert written.status == 0 and "APPROXIMATE: 1 normalisation over the channels that are left" in written.out
+    assert written.status == 0 and "APPROXIMATE: 1 layer with a normalisation over what is left" in written.out
     answer = call("prove", *module, "--approximate", "small.tp", "--json")
     assert answer.status == 0
     assert answer.document["verdict"] == "approximate" and not answer.document["equal"] and answer.document["approximate"] == ["1"]
