@@ -46,9 +46,7 @@ GROUPS = {f"conv{turned}{sides}d": 7 if turned else 6 for sides in (1, 2, 3) for
 OF_ITSELF = object()
 """A size that PyTorch takes from the tensor itself."""
 SHAPING = frozenset({"view", "reshape", "unflatten", "view_as", "reshape_as"})
-SIZED = SHAPING | {"split", "chunk", "__getitem__"}
-"""Functions that may be given widths as sizes."""
-SILENT = SIZED | frozenset(GROUPS) | {"expand_as"}
+SILENT = SHAPING | frozenset(GROUPS) | {"split", "chunk", "__getitem__", "expand_as"}
 SILENT |= words(
     "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
     "is_floating_point is_contiguous get_device itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
@@ -123,7 +121,6 @@ class Watch(KnownNumbers):
         self.made = made
         self.named = named
         self.blind = self.kept = False
-        self._followed = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one tensor function."""
@@ -144,13 +141,18 @@ class Watch(KnownNumbers):
                 mine = {id(one) for one in found}
                 self.used += [one for one, place in self._indexed if id(one) not in mine or place != (frame, frame.f_lasti)]
                 self._indexed.clear()
-        self.asked, self._followed = (name, args, kwargs or {}), False
+        self.asked, before = (name, args, kwargs or {}), len(self.counted)
         try:
             return super().__torch_function__(function, types, given, named)
+        except Exception:  # the forward may catch it, and go on in another way
+            if not self.quiet:
+                self.note((*args, *(kwargs or {}).values()))
+            raise
         finally:
             self.asked = None
-            if found and not (self._followed and name in SIZED):
-                self.used += [one for one in found if name not in GROUPS or not isinstance(one.made[0], list)]
+            if found:
+                sizes = {id(width) for width, *_ in self.counted[before:]}
+                self.used += [one for one in found if id(one) not in sizes and not (name in GROUPS and isinstance(one.made[0], list))]
 
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
@@ -160,11 +162,23 @@ class Watch(KnownNumbers):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
             groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
-            computed = type(groups) is ReadWidth and not isinstance(groups.made[0], WidthName)
+            computed = type(groups) is ReadWidth and not any(isinstance(part.made[0], WidthName) for part in groups.parts())
             if len(args) < 2 or (not computed and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
             self._stretch(*args[:2])
+        elif name == "__getitem__":
+            self._reach(args[0], args[1] if isinstance(args[1], tuple) else (args[1],))
+
+    def _reach(self, tensor: Tensor, index: Sequence[Any]) -> None:
+        """Note what an attribute must count to which a slice goes that takes all of a dimension."""
+        labels = self.known(tensor)
+        for dim, one in enumerate(index):
+            if type(one) is not slice or not isinstance(labels, Tensor) or dim >= labels.ndim:
+                return
+            end = one.stop
+            if type(end) is ReadWidth and isinstance(end.made[0], WidthName) and end.number == labels.shape[dim] and moves(labels, dim):
+                self.counted.append((end, vector_along(labels, dim), 0))
 
     def _stretch(self, tensor: Tensor, other: Tensor) -> None:
         """Note what the sizes of another tensor must count where a tensor is expanded to them."""
@@ -264,7 +278,6 @@ class Watch(KnownNumbers):
         elif name == "chunk":
             pairs = [] if len({len(width) for width in widths}) == 1 else None
         self.counted += [(width, counted, operation) for width, counted in pairs or ()]
-        self._followed = self._followed or pairs is not None
         return pairs is not None
 
     def _shape(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor) -> Sequence[Any]:
@@ -284,9 +297,11 @@ class Watch(KnownNumbers):
         if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
             return None
         last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
-        if last >= 0 and type(sizes[last]) is not ReadWidth and sizes[last] is not OF_ITSELF and sizes[last] != -1:
+        left = sizes[last] is OF_ITSELF or plain(sizes[last]) == -1
+        if last >= 0 and type(sizes[last]) is not ReadWidth and not left:
             return None
-        return [(size, vector_along(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
+        counting = -1 if left else last
+        return [(size, vector_along(labels, dim) if dim == counting else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
     def is_fixed(self, labels: Known, dim: int | None) -> bool:
         """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
@@ -350,7 +365,7 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
             labels = [found for tensor in tensors if tensor is not None and (found := watch.known(tensor)) is not None]
             changed += [(state, name, state[name], ReadWidth(state[name], watch, (labels,))) for name in names]
         elif naming and not adapted and not is_plain(module):
-            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items())
+            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items() if WidthName.fits(name))
             changed += [(state, name, value, widths) for name, value, widths in held if widths is not None]
     for state, name, _, widths in changed:
         state[name] = widths

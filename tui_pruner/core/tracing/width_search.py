@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.tracing.coupling import joined_labels
 from tui_pruner.core.tracing.coupling_map import CouplingMap, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels
@@ -46,14 +47,28 @@ class Guess:
 
 def name_by_what_they_count(record: FlowRecord) -> None:
     """Record that an attribute holds the width that it was used for as a size; what it counts in several places stays equally wide."""
+    rows = {link.operation: link.parts for link in record.links if link.kind}
     for width, vector, operation in record.counted:
         name, times = holder(width)
-        if name is None or vector is None or not vector.any():
+        if name is None or vector is None or not vector.any() or len(vector) != width.number or is_one_channel(record, vector):
             continue
-        whole = np.tile(vector, times)
+        whole = whole_of(vector, times, rows.get(operation, ()))
         known = record.named.setdefault(name, whole)
         if not np.array_equal(known, whole):
             add_links(record, [linked(operation, known, whole)])
+
+
+def is_one_channel(record: FlowRecord, vector: Labels) -> bool:
+    """Whether several values of a vector belong to a single channel, so that a cut removes all of them or none."""
+    channel = joined_labels(record).channel[vector]
+    return len(vector) > 1 and bool((channel == channel[0]).all())
+
+
+def whole_of(vector: Labels, times: int, rows: Sequence[Labels]) -> Labels:
+    """So many rows together, of which the first is given: those that a view made, if they are known."""
+    if len(rows) >= times > 1 and np.array_equal(rows[0], vector):
+        return np.concatenate(rows[:times])
+    return np.tile(vector, times)
 
 
 def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
@@ -70,6 +85,8 @@ def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
 def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
     """The integers among a module's own attributes, alone or in a tuple or list, by name and position."""
     for name, value in vars(module).items():
+        if not WidthName.fits(name):
+            continue
         if type(value) is int:
             yield name, None, value
         elif isinstance(value, (tuple, list)):
@@ -247,7 +264,8 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
         else:
             value = getattr(module, name.attribute)
             items = [width if place == name.position else item for place, item in enumerate(value)]
-            setattr(module, name.attribute, items if isinstance(value, list) else type(value)(items))
+            made = list if isinstance(value, list) else getattr(type(value), "_make", type(value))  # of a named tuple
+            setattr(module, name.attribute, made(items))
 
 
 def lengths(vectors: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:
