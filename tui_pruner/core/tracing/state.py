@@ -38,7 +38,7 @@ from tui_pruner.core.tracing.values import (
     Strand,
     Values,
 )
-from tui_pruner.core.tracing.watch import ATTENTION, Watch, all_known
+from tui_pruner.core.tracing.watch import ATTENTION, Watch, all_known, words
 from tui_pruner.domain.errors import TraceError
 
 
@@ -99,7 +99,7 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 CHANNEL_DIMS = 2
 UNSTEADY = {"detach"}
 """Operations that PyTorch inserts in one run of a network and leaves out in the next."""
-ARITHMETIC = frozenset("add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill".split())
+ARITHMETIC = words("add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill")
 """Operations whose numbers are values; the numbers of others are sizes and positions, which may well be computed from a width."""
 ENDING = "output"
 """The name of the last step of a run, which has the numbers among what the forward returns."""
