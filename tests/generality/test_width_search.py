@@ -264,6 +264,11 @@ def empty(net: Any, x: Tensor) -> Tensor:
     return torch.cat([x, x[:, :0].reshape(x.shape[0], 0, net.wide)], 1)
 
 
+def scaled_rows(net: Any, x: Tensor) -> Tensor:
+    """One weight for each place in a row, whose length an attribute holds."""
+    return (x.view(*x.shape[:2], 4, net.each) * net.weight[:6, 0, 0]).flatten(2)
+
+
 CUT: dict[str, Callable[[], nn.Module]] = {
     "an image": Image,
     "a pixel shuffle": Shuffled,
@@ -286,6 +291,7 @@ LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a constant": (Constant, "is split into fixed widths [10, 14]"),
     "a constant bound": (ConstantSlice, "slice takes channels by their place"),
     "groups of a product": (lambda: Between(depthwise, heads=4, each=6), "cannot read 23 channels"),
+    "a weight of all rows": (lambda: Between(scaled_rows, each=6), "applies a row of fixed length"),
     "a caught failure": (lambda: Between(caught, wide=23), "view takes the place of sin"),
     "a name that no plan can hold": (lambda: Between(oddly_named, **{"a.wide": 24}), "the forward names this width"),
     "an empty reshape": (lambda: Between(empty, wide=24), "cannot join"),
