@@ -68,6 +68,39 @@ def test_newest_session_is_restored_unchanged():
     assert [kept.id for kept in sessions.sessions()] == [second.id, first.id]
 
 
+def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("best.pt", "data.yaml", "refitted.pt"):
+        (tmp_path / name).touch()
+    stage = {
+        "id": "file:refitted.pt",
+        "parent": "",
+        "kind": "reconstruct",
+        "title": "refitted.pt",
+        "path": "refitted.pt",
+        "data": "data.yaml",
+    }
+    (tmp_path / "data.yaml").write_text("val: images/val\nnames: [a]\n")
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    (tmp_path / "images" / "val" / "1.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    status = sessions.status_of_data("data.yaml")
+    measured = {"refits": {"": (0.1, 0.02)}, "metrics": {"": 0.5}}
+    kept = session("best.pt", data="data.yaml", lineage=[stage], **measured)
+    keep(kept)
+    assert session_to_resume().model_copy(update={"saved_at": 0.0}) == kept, "in the same folder as it was"
+    assert last_session(str(tmp_path / "best.pt"), "0") is not None
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = session_to_resume()
+    assert (found.model, found.data) == (str(tmp_path / "best.pt"), str(tmp_path / "data.yaml"))
+    assert (found.lineage[0]["path"], found.lineage[0]["data"]) == (str(tmp_path / "refitted.pt"), found.data)
+    assert found.refits == {"": (0.1, 0.02)}
+    assert sessions.status_of_data(found.data) == status != "", "its metrics are still those of this data"
+    kept = session("yolov8n.yaml")
+    keep(kept)
+    assert session_to_resume().model == "yolov8n.yaml", "the name of an architecture is no path"
+
+
 @pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
 def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     state = {**session(metrics={"": 0.776}).state, "figures": figures}

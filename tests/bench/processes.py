@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,27 @@ def children_of(process: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def with_descendants(processes: Sequence[int]) -> list[int]:
+    """Some processes, with all that they started and that still run: a training's images are read by processes of its own."""
+    found = list(processes)
+    for process in found:
+        found += children_of(process)
+    return found
+
+
+@contextmanager
+def occupied(cores: int) -> Iterator[list[int]]:
+    """Keep some cores busy meanwhile as further threads of a job would, with its priority; gives the processes."""
+    code = "from tui_pruner.jobs.__main__ import lower_priority\nlower_priority(to_keys=True)\nwhile True: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=ROOT) for _ in range(cores)]
+    try:
+        yield [process.pid for process in busy]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def after_name(folder: Path) -> list[str]:

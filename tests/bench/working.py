@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +15,16 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from tests.bench.figures import Figure
-from tests.bench.processes import children_of, cores_used, proportional_bytes, resident_bytes, seconds_used, wait_until_idle
+from tests.bench.processes import (
+    children_of,
+    cores_used,
+    occupied,
+    proportional_bytes,
+    resident_bytes,
+    seconds_used,
+    wait_until_idle,
+    with_descendants,
+)
 from tests.bench.sandbox import CHECKPOINT, PROGRAM, temporary_home
 from tests.bench.screen import Terminal
 
@@ -34,7 +44,10 @@ TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
 
 @dataclass(frozen=True)
 class Load:
-    """How many copies of the bundled scenes to train on (more than there is time for), keys to press, seconds to watch it and nothing."""
+    """How many copies of the bundled scenes to train on (more than there is time for), keys to press, seconds to watch it and nothing.
+
+    `crowded`: keys are pressed once more while all other cores are busy with a job's priority.
+    """
 
     copies: int = 2
     imgsz: int = 320
@@ -42,16 +55,21 @@ class Load:
     keys: int = 300
     watched: float = 5.0
     idle: float = 5.0
+    crowded: bool = False
 
 
 @dataclass(frozen=True)
 class Work:
     """What was seen: seconds from each key to its effect, the interface's own seconds for a key, cores that the job used, bytes a second
-    while it ran (on the workbench, and with the list of jobs in front of it), bytes while nothing did, and bytes of memory."""
+    while it ran (on the workbench, and with the list of jobs in front of it), bytes while nothing did, and bytes of memory.
+
+    `crowded`: seconds from each key to its effect while all cores were busy, and how many were.
+    """
 
     keys: list[float]
     own: float
     cores: float
+    crowded: tuple[list[float], float] | None
     bytes_per_second: float
     jobs_bytes_per_second: float
     idle_bytes: int
@@ -61,15 +79,16 @@ class Work:
 
 def working_figures(say: Callable[[str], None]) -> list[Figure]:
     """All figures of one session with a long training."""
-    load, longer = Load(), Load(imgsz=640, images=256)
+    load, longer = Load(crowded=True), Load(imgsz=640, images=256)
     with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
         say("working while a training runs")
         work = watch(load, Path(folder))
         say("working while a scan runs")
         beside_scan, cores = keys_beside_a_scan(longer, Path(folder))
     return [
-        *key_figures("training", work.keys, work.cores),
-        *key_figures("scan", beside_scan, cores),
+        *key_figures("a training", work.keys, work.cores),
+        *(key_figures("a training, all other cores busy with its priority", *work.crowded) if work.crowded else ()),
+        *key_figures("a scan", beside_scan, cores),
         Figure("  the processor's time in the interface for a key, mean", work.own, "s", target=TARGETS["key"]),
         Figure("bytes a second while a training runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
         Figure("  the same with the list of jobs open", work.jobs_bytes_per_second / KB, "KB", target=TARGETS["job"]),
@@ -82,7 +101,7 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
 def key_figures(job: str, keys: Sequence[float], cores: float) -> list[Figure]:
     """How soon keys answer beside a job."""
     return [
-        Figure(f"a key answers while a {job} uses {cores:.1f} cores: p99 of {len(keys)}", p99(keys), "s", target=TARGETS["key"]),
+        Figure(f"a key answers beside {job} ({cores:.1f} cores busy): p99 of {len(keys)}", p99(keys), "s", target=TARGETS["key"]),
         Figure("  the same, median", median(keys), "s"),
     ]
 
@@ -119,6 +138,7 @@ def keys_beside_a_scan(load: Load, folder: Path) -> tuple[list[float], float]:
         terminal.press("S")
         jobs = jobs_once(terminal, SCANNING)
         _, cores = bytes_and_cores(terminal, jobs, load.watched)
+        find_layer(terminal)
         keys = press_keys(terminal, load.keys)
         assert jobs == jobs_of(terminal.process.pid), "the scan was over before the last key"
         return keys, cores
@@ -146,9 +166,11 @@ def watch(load: Load, folder: Path) -> Work:
         terminal.press("\x1b")
         terminal.read_until(["Backbone"], settled=False)
         terminal.record(OPENING)
+        find_layer(terminal)
         before_keys = seconds_used(interface)
         keys = press_keys(terminal, load.keys)
         own = (seconds_used(interface) - before_keys) / load.keys
+        crowded = keys_in_a_crowd(terminal, load, jobs) if load.crowded else None
         assert jobs == jobs_of(interface), "the training was over before the last key"
         ending = len(terminal.recording.chunks)
         while b"cancelled" not in terminal.recording.plain(ending):  # the first time, a training with an epoch behind it ends early
@@ -162,21 +184,41 @@ def watch(load: Load, folder: Path) -> Work:
         before = terminal.recording.size
         terminal.record(load.idle)
         return Work(
-            keys, own, cores, sent, sent_by_list, terminal.recording.size - before, proportional_bytes(interface), resident_bytes(interface)
+            keys,
+            own,
+            cores,
+            crowded,
+            sent,
+            sent_by_list,
+            terminal.recording.size - before,
+            proportional_bytes(interface),
+            resident_bytes(interface),
         )
+
+
+def keys_in_a_crowd(terminal: Terminal, load: Load, jobs: Sequence[int]) -> tuple[list[float], float]:
+    """Press keys while a job runs and all other cores are busy too; seconds of each key, and the cores that were used beside them."""
+    with occupied((os.cpu_count() or 2) - 1) as others:
+        terminal.record(OPENING)
+        _, cores = bytes_and_cores(terminal, [*jobs, *others], load.watched)
+        return press_keys(terminal, load.keys), cores
 
 
 def bytes_and_cores(terminal: Terminal, processes: Sequence[int], seconds: float) -> tuple[float, float]:
     """Bytes a second that come, and cores that the processes keep busy, while no one presses a key."""
     before = terminal.recording.size
-    cores = cores_used(processes, lambda: terminal.record(seconds))
+    cores = cores_used(with_descendants(processes), lambda: terminal.record(seconds))
     return (terminal.recording.size - before) / seconds, cores
 
 
-def press_keys(terminal: Terminal, count: int) -> list[float]:
-    """Go to a layer and change its ratio by one percent after the other; seconds until each is on the screen."""
+def find_layer(terminal: Terminal) -> None:
+    """Go to a layer."""
     terminal.press(f"/{LAYER}\r")
     terminal.read_until([FOUND], settled=False)
+
+
+def press_keys(terminal: Terminal, count: int) -> list[float]:
+    """Change a layer's ratio by one percent after the other; seconds until each is on the screen."""
     answers = []
     for number in itertools.islice(itertools.cycle(range(1, MOST_PERCENT + 1)), count):
         if number == 1:

@@ -295,7 +295,7 @@ def test_impossible_report_is_refused_in_one_line(
 def test_recovered_file_is_measured_beside_the_model_of_the_plan(
     call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
-    options = ["--model", demo_checkpoint, "--data", demo_data, "--images", 0, "--validation-images", IMAGES]
+    options = ["--model", demo_checkpoint, "--data", demo_data, "--images", 1, "--validation-images", IMAGES]
     found = call("report", pruned.plan, "-o", tmp_path / "report.html", *options, "--recovered", pruned.file, "--json")
     assert found.status == 0, found.err
     original, cut, recovered = found.document["stages"]
@@ -303,6 +303,7 @@ def test_recovered_file_is_measured_beside_the_model_of_the_plan(
     assert recovered["metrics"] == pytest.approx(cut["metrics"], abs=1e-4)
     page = Page((tmp_path / "report.html").read_text())
     assert "mAP50-95 (box) recovered" in page.text and "svg" in page.elements
+    assert "before on the left, after (recovered) on the right" in page.text
     assert "is not this plan's model" in refused(
         call("report", pruned.plan, "-o", tmp_path / "b.html", *options, "--recovered", demo_checkpoint)
     )

@@ -273,7 +273,7 @@ class Attending(nn.Module):
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": 0.25}], ids=["no scale", "a scale"])
-def test_attention_locks_the_width_that_it_divides_by_the_root_of(options):
+def test_attention_holds_the_width_that_it_divides_by_the_root_of(options):
     skeleton, given = without_weights(Attending(**options)), Inputs((torch.rand(2, 5, 3),))
     record = trace(sharing_weights(skeleton), given, watched=True)
     coupling = couple(record)

@@ -41,6 +41,37 @@ class FirstDimension(nn.LayerNorm):
         return F.layer_norm(x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps).movedim(-1, 1)
 
 
+class ResponseNorm(nn.Module):
+    """Global response normalisation, as ConvNeXt V2 has it: by the mean over channels of how strong each is."""
+
+    def __init__(self, channels: int, first: bool) -> None:
+        super().__init__()
+        self.spatial, self.dim = ((2, 3), 1) if first else ((1, 2), -1)
+        self.shape = (1, -1, 1, 1) if first else (1, 1, 1, -1)
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        strength = x.norm(p=2, dim=self.spatial, keepdim=True)
+        response = strength / (strength.mean(dim=self.dim, keepdim=True) + 1e-6)
+        return x + torch.addcmul(self.bias.view(self.shape), self.weight.view(self.shape), x * response)
+
+
+class WithResponseNorm(nn.Module):
+    """The block of ConvNeXt V2, channels first or last."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.read, self.first = nn.Conv2d(3, 12, 3), first
+        self.up, self.down = (nn.Conv2d(12, 20, 1), nn.Conv2d(20, 12, 1)) if first else (nn.Linear(12, 20), nn.Linear(20, 12))
+        self.norm, self.last = ResponseNorm(20, first), nn.Conv2d(12, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.read(x)
+        y = x if self.first else x.permute(0, 2, 3, 1)
+        y = self.down(self.norm(F.gelu(self.up(y))))
+        return self.last(x + (y if self.first else y.permute(0, 3, 1, 2)))
+
+
 def images() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 12, 3), FirstDimension(12), nn.GELU(), nn.Conv2d(12, 4, 1)
@@ -51,6 +82,8 @@ CASES: dict[str, Any] = {
     "layer norms": (Tokens, (2, 7, 6), "read", ("norms.0", "norms.1", "norms.2")),
     "a group norm": (images, (2, 3, 12, 12), "0", ("1",)),
     "a layer norm of images": (images, (2, 3, 12, 12), "3", ("4",)),
+    "a response norm": (lambda: WithResponseNorm(first=True), (2, 3, 9, 9), "up", ("norm",)),
+    "a response norm of the last dimension": (lambda: WithResponseNorm(first=False), (2, 3, 9, 9), "up", ("norm",)),
 }
 
 
@@ -59,7 +92,7 @@ def made(name: str) -> tuple[nn.Module, tuple[Tensor]]:
     torch.manual_seed(0)
     net = build().eval()
     for norm in net.modules():
-        if isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
+        if isinstance(norm, (nn.LayerNorm, nn.GroupNorm, ResponseNorm)):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)
     return net, (torch.randn(shape),)
@@ -92,8 +125,20 @@ def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
 
         return hook
 
+    def respond(left: list[int]) -> Any:
+        def hook(norm: Any, args: Any, output: Tensor) -> Tensor:
+            x, found = args[0].movedim(norm.dim, -1), torch.zeros_like(output.movedim(norm.dim, -1))
+            strength = x[..., left].square().sum((1, 2), keepdim=True).sqrt()
+            response = strength / (strength.mean(-1, keepdim=True) + 1e-6)
+            found[..., left] = x[..., left] * (1 + norm.weight[left] * response) + norm.bias[left]
+            return found.movedim(-1, norm.dim)
+
+        return hook
+
     for path, norm in twin.named_modules():
-        if f"{path}.weight" in kept and isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
+        if f"{path}.weight" in kept and isinstance(norm, ResponseNorm):
+            norm.register_forward_hook(respond(kept[f"{path}.weight"]["0"]))
+        elif f"{path}.weight" in kept and isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
             norm.register_forward_hook(over(kept[f"{path}.weight"]["0"]))
     return twin
 
@@ -102,7 +147,7 @@ def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
 def test_normalised_channels_are_cut_on_request_and_checked_but_not_called_equal(name: str):
     net, inputs = made(name)
     layer, norms = CASES[name][2:]
-    with pytest.raises(tp.RequestError, match="normalises across channels"):
+    with pytest.raises(tp.RequestError, match=r"normalises across channels|mean mixes channels"):
         tp.open(net, example_inputs=inputs).apply([f"{layer}=50%"])
     session = tp.open(net, example_inputs=inputs, approximate=True)
     assert any("checked, not proved equal" in note for note in session.notes)
@@ -123,7 +168,8 @@ def test_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
     session.apply([f"{CASES[name][2]}=50%"])
     steps = session._steps
     model, coupling, removal = session.module.model, steps.analysis.coupling, steps.removal
-    harms: list[Any] = [lambda norm: norm.weight.data.copy_(norm.weight.data.flip(0)), lambda norm: setattr(norm, "eps", 0.1)]
+    harms: list[Any] = [lambda norm: norm.weight.data.copy_(norm.weight.data.flip(0))]
+    harms += [lambda norm: setattr(norm, "eps", 0.1)] if "response" not in name else []
     for harm in harms:
         pruned = cut(model, coupling, removal)
         parts = dict(modules_of(pruned))

@@ -1,4 +1,4 @@
-"""PyTorch's MultiheadAttention: its heads are narrowed independently of its input, and an uncut one keeps its class."""
+"""Attention: PyTorch's module is narrowed independently of its input; without a scale of its own, queries are scaled on request."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tui_pruner as tp
+from tests.core.independent import zero_removed_slices
 from tests.coverage_any.ours import TwoProofs, all_at_once, removal_of_one, widths
 
 
@@ -134,3 +136,149 @@ def test_unsupported_attentions_are_locked_with_a_reason(options, reason):
     session = tp.open(Attending(**options).eval(), example_inputs=(torch.rand(2, 5, 6),))
     groups = [group for group in session.groups() if group.layers == ("attention",)]
     assert groups and all(not group.prunable and reason in group.reason for group in groups)
+
+
+class WithoutScale(nn.Module):
+    """Attention that divides by the root of the width of its heads, with a body of its own."""
+
+    def __init__(self, attend: Any, bias: bool = True) -> None:
+        super().__init__()
+        self.attend, self.heads, self.width = attend, 2, 8
+        self.first, self.qkv = nn.Linear(6, 12), nn.Linear(12, 48, bias=bias)
+        self.query, self.key, self.value = (nn.Linear(12, 16, bias=bias) for _ in range(3))
+        self.norm, self.flat, self.last = nn.LayerNorm(16), nn.Conv1d(12, 16, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.attend(self, torch.relu(self.first(x))))
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1, self.heads, self.width).transpose(1, 2)
+
+
+def joined(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+def fused(net: Any, x: Tensor) -> Tensor:
+    query, key, value = net.qkv(x).view(len(x), -1, 3, net.heads, net.width).permute(2, 0, 3, 1, 4).unbind(0)
+    return joined(F.scaled_dot_product_attention(query, key, value))
+
+
+def apart(net: Any, x: Tensor) -> Tensor:
+    return joined(F.scaled_dot_product_attention(net.split(net.query(x)), net.split(net.key(x)), net.split(net.value(x))))
+
+
+def masked(net: Any, x: Tensor) -> Tensor:
+    mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+    parts = (net.split(layer(x)) for layer in (net.query, net.key, net.value))
+    return joined(F.scaled_dot_product_attention(*parts, mask, 0.0, False, scale=None))
+
+
+def beside_a_root(net: Any, x: Tensor) -> Tensor:
+    return apart(net, x) / x.shape[-1] ** 0.5
+
+
+def of_itself(net: Any, x: Tensor) -> Tensor:
+    query = net.query(x)
+    return F.scaled_dot_product_attention(query, query, net.value(x))
+
+
+def turned(net: Any, x: Tensor) -> Tensor:
+    query = net.query(x)
+    return F.scaled_dot_product_attention(query * 0.8 + query.flip(1) * 0.6, net.key(x), net.value(x))
+
+
+def normalised(net: Any, x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(net.norm(net.query(x)), net.key(x), net.value(x))
+
+
+def added(net: Any, x: Tensor) -> Tensor:
+    query = net.query(x)
+    return query + F.scaled_dot_product_attention(query, net.key(x), net.value(x))
+
+
+def added_to_part(net: Any, x: Tensor) -> Tensor:
+    query = net.split(net.query(x))
+    return joined(query + F.scaled_dot_product_attention(query, net.split(net.key(x)), net.split(net.value(x))))
+
+
+def twice(net: Any, x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(net.query(x), net.key(x), net.query(x.flip(1)))
+
+
+def written_into(net: Any, x: Tensor) -> Tensor:
+    query = net.query(x)
+    query.mul_(1.5).add_(0.1)
+    return F.scaled_dot_product_attention(query, net.key(x), net.value(x))
+
+
+def convolved(net: Any, x: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(net.flat(x.mT).mT, net.key(x), net.value(x))
+
+
+def of_two(net: Any, x: Tensor) -> Tensor:
+    query = net.query(x)
+    return sum(F.scaled_dot_product_attention(query, net.key(y), net.value(y)) for y in (x, x.flip(1)))  # type: ignore[return-value]
+
+
+SCALED = {"fused": fused, "apart": apart, "a mask": masked, "another root": beside_a_root, "two attentions": of_two}
+LOCKED = {
+    "its own key": of_itself,
+    "turned": turned,
+    "normalised": normalised,
+    "added": added,
+    "a part added": added_to_part,
+    "a layer run twice": twice,
+    "written into": written_into,
+    "a convolution": convolved,
+}
+
+
+def opened_without_scale(attend: Any, bias: bool, approximate: bool) -> tuple[nn.Module, Tensor, Any]:
+    torch.manual_seed(0)
+    net, given = WithoutScale(attend, bias).eval(), torch.rand(2, 5, 6)
+    for layer in (net.qkv, net.query, net.key):
+        layer.weight.data *= 6  # so that attention chooses, and its scale matters
+    return net, given, tp.open(net, example_inputs=(given,), approximate=approximate)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", SCALED)
+def test_queries_are_scaled_on_request_where_attention_divides_by_the_root_of_a_width(name, bias):
+    layer = "qkv" if name == "fused" else "query"
+    _, _, session = opened_without_scale(SCALED[name], bias, approximate=False)
+    with pytest.raises(tp.RequestError, match="root of this width"):
+        session.apply([f"{layer}=50%"])
+    net, given, session = opened_without_scale(SCALED[name], bias, approximate=True)
+    assert any("scaled" in note for note in session.notes)
+    session.apply([f"{layer}=25%"])
+    proof, small = session.prove(), session.model()
+    assert proof.verdict == "approximate" and proof.approximate == (layer,) and "scaled query" in proof.reason
+    wanted = zero_removed_slices(net, session._steps.removal.kept(session._steps.analysis.coupling))
+    with torch.no_grad():
+        mine, twin, before = small.double()(given.double()), wanted(given.double()), net.double()(given.double())
+    assert torch.allclose(mine, twin, rtol=1e-6, atol=1e-6) and float((twin - before).abs().max()) > 1e-3
+
+
+def test_a_cut_without_the_scale_is_not_equal(monkeypatch):
+    monkeypatch.setattr("tui_pruner.core.pruning.surgery.scale_queries", lambda *_: None)
+    _, _, session = opened_without_scale(apart, True, approximate=True)
+    session.apply(["query=50%"])
+    assert session.prove().verdict == "not equal"
+
+
+@pytest.mark.parametrize("name", LOCKED)
+def test_a_query_that_something_else_reads_is_not_scaled(name):
+    _, _, session = opened_without_scale(LOCKED[name], True, approximate=True)
+    assert not session._steps.analysis.coupling.scaled
+    with pytest.raises(tp.RequestError, match=r"root of this width|another part, which is locked|layer_norm|forward computes"):
+        session.apply(["flat=50%" if name == "a convolution" else "query=50%"])
+
+
+def test_a_scaled_query_is_saved_with_the_plan(tmp_path):
+    _, given, session = opened_without_scale(fused, True, approximate=True)
+    session.apply(["qkv=50%"])
+    session.save(tmp_path / "small.tp")
+    again = tp.load(tmp_path / "small.tp", WithoutScale(fused))
+    with torch.no_grad():
+        assert torch.equal(session.model()(given), again(given))

@@ -151,6 +151,7 @@ def canned_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     told: dict[str, float] = {}
 
     def validated(self: Any, name: str, file: str, sha256: str, plan: Any = None) -> dict[str, float]:
+        self.judged = 9
         return {"metrics/mAP50-95(B)": told.get(name, 0.9)}
 
     monkeypatch.setattr(compress, "Job", Canned)
@@ -257,6 +258,7 @@ def test_scan_stage_is_used_by_the_plan_and_stages_can_be_left_out(parameters, c
     assert "reconstruct" not in asked and Path(result.output).read_text() == "prune"
     figures_told = {progress.stage: progress.figure for progress in told if progress.figure}
     assert list(figures_told) == ["validate", "scan", "target"] and "most is lost by model.4 at 30%" in figures_told["scan"]
+    assert figures_told["validate"] == "mAP .900; 9 images"
 
 
 def test_recipe_edited_before_a_stage_starts_is_used_and_kept_on_resume(parameters, canned_figures, monkeypatch):

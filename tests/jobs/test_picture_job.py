@@ -11,6 +11,9 @@ import pytest
 import yaml
 from ultralytics import YOLO
 
+from tui_pruner.core.model.analysis import analyse
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.cuts import parse_request
 from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.engine.job_messages import PictureParameters
 from tui_pruner.frameworks.ultralytics import open_model
@@ -42,6 +45,16 @@ def digits(demo_checkpoint: Path, demo_data: Path, tmp_path: Path) -> PicturePar
         device="cpu",
         folder=str(tmp_path / "drawn"),
     )
+
+
+def test_recovered_model_is_drawn_after_the_plan_instead_of_the_cut_one(digits: PictureParameters, demo_checkpoint: Path):
+    session = PruningSession(analyse(open_model(str(demo_checkpoint)), 160))
+    session.apply([parse_request("model.22.cv3.0.1=90%")])
+    plan = session.plan.plain()
+    cut = run_pictures(digits.model_copy(update={"plan": plan}), ignore)
+    assert any(picture.before != picture.after for picture in cut.pictures)
+    recovered = run_pictures(digits.model_copy(update={"plan": plan, "recovered": str(demo_checkpoint)}), ignore)
+    assert all(picture.before == picture.after for picture in recovered.pictures)
 
 
 def test_pictures_show_the_detections_of_stock_ultralytics(digits: PictureParameters, demo_checkpoint: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tui_pruner.engine.recovery_messages import CompressParameters, CompressResu
 from tui_pruner.storage.recipe import read_recipe, recipe_from_lines, write_recipe
 from tui_pruner.tui.job_specs.compression import default_lines, edit, figure, parsed_recipe, settings_of, stage_states, stage_words
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobSpec, QueuedJob
+from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.forms import RecipeForm
 
 LINES = default_lines("obs", 1)
@@ -41,6 +43,9 @@ async def test_recipe_is_shown_edited_saved_and_queued(start, small_data: Path, 
         await desk.until(lambda: isinstance(desk.app.screen, RecipeForm), "the recipe")
         words = ("scan", "target", "refit", "fine-tune", "validate", "export", "report", "tiny-compressed")
         await desk.until(lambda: all(word in desk.text for word in words), "the stages")
+        await desk.press("tab", "tab", *"off")
+        assert desk.app.screen.query_one("#refit", Input).value == "off", "what is typed after Tab replaces the setting"
+        fill(desk, "refit", "64")
         fill(desk, "fine-tune", "epocs=3")
         await desk.press("enter")
         await desk.until(lambda: "fine-tune has no 'epocs'; did you mean epochs?" in desk.text, "the nearest word")
@@ -73,11 +78,15 @@ async def test_running_compression_shows_its_stages_and_later_ones_are_edited(st
         job.state, job.parameters = RUNNING, CompressParameters(checkpoint="", sha256="", data="", imgsz=64, targets=[], folder="")
         write_recipe(tmp_path / "recipe.yaml", recipe_from_lines(job.spec.recipe))
         job.follow(JobProgress(done=0, total=0, doing="original: done", stage="validate", figure="mAP .894"), 1.0)
-        job.follow(JobProgress(done=3, total=9, doing="plan: trial 3", stage="target"), 2.0)
+        phase = "plan: trial 3, which has more words than its column has cells"
+        job.started = time.monotonic()
+        job.follow(JobProgress(done=3, total=9, doing=phase, stage="target"), 2.0)
         await desk.pilot.resize_terminal(120, 40)
         desk.controllers.recover.show_recipe()
         await desk.until(lambda: isinstance(desk.app.screen, RecipeForm) and "mAP .894" in desk.text, "the states")
         assert "plan: trial 3" in desk.line("target") and "waiting" in desk.line("fine-tune") and "left out" in desk.line("scan")
+        course = desk.app.screen.query_one("#course", Lines)
+        assert "3/9" in course._texts[0].plain and course._texts[1].plain.strip() == phase and phase in desk.text
         fields = {field.id: field.disabled for field in desk.app.screen.query(Input)}
         assert fields["validate"] and fields["target"] and fields["folder"] and not fields["fine-tune"] and not fields["report"]
         fill(desk, "fine-tune", "5")

@@ -56,6 +56,10 @@ def test_data_yamls_beside_a_checkpoint_are_listed_after_the_one_of_its_training
     assert data_near(str(run / "weights" / "best.pt")) == []
     monkeypatch.chdir(folder)
     assert data_near("Last.pt") == ["data.yml"]
+    (run / "own.yaml").write_text("val: images")
+    assert data_near("Last.pt", str(run / "own.yaml")) == ["runs/train/own.yaml", "data.yml"]
+    for recorded in ("", "coco8.yaml", str(folder), str(folder / "net.yaml"), "a\0b.yaml", "x" * 5000 + ".yaml"):
+        assert data_near("Last.pt", recorded) == ["data.yml"]
     gone = elsewhere / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ async def test_same_job_is_queued_again_only_after_it_ended(listener):
     assert queue.again(queue.jobs[1])
     await listener.until(lambda: not queue.busy)
     assert listener.states == ["cancelled", "done", "done", "done"]
+
+
+async def test_jobs_about_different_content_have_different_names(listener):
+    queue = listener.queue
+    for key in ("one", "two", "three", "two"):
+        queue.add(replace(wanted("quick", "step 1"), key=key, about="4 layers"))
+        await listener.until(lambda: not queue.busy)
+    names = [job.spec.title for job in queue.jobs]
+    assert names == ["step 1", "step 1: 4 layers", "step 1: 4 layers (2)", "step 1: 4 layers"]
 
 
 async def test_cancelled_job_is_killed_a_waiting_one_removed_and_the_others_continue(listener, tmp_path):

@@ -1,6 +1,7 @@
 """Latency is measured in the background, of the checkpoint and of the session, and shown in the tree for every block."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,9 +9,11 @@ from tests.tui.helpers import Desk
 from tui_pruner.domain.formatting import milliseconds
 from tui_pruner.engine.search_messages import BenchedModel, BenchResult, BlockLatency, WidthSuggestion
 from tui_pruner.tui import colours
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.job_specs.measurement import Timed, latency
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.panes.detail import _times
 from tui_pruner.tui.panes.tree_row import Look, composed, layout, row_cells
 
 
@@ -64,6 +67,14 @@ def test_measured_columns_fit_beside_the_others(width: int, measured: set[str]):
     assert sum(column.width for column in columns) + len(columns) - 1 == width
     assert measured < {column.key for column in columns}
     assert next(column.width for column in columns if column.key == "name") >= 14
+
+
+def test_times_of_a_block_are_whole_at_every_width():
+    timed = Timed("", {"model.4": 1.25}, {"model.4": 1.1}, {"model.4": ((0.82, 3.39), (0.63, 2.96))}, {})
+    for width in (28, 36, 49, 80):
+        lines = [line.plain for line in _times(SimpleNamespace(latency=timed), "model.4", width)]  # type: ignore[arg-type]
+        assert " ".join(lines) == f"1.25 (0.82 to 3.39) {GLYPHS.arrow} 1.10 (0.63 to 2.96) ms, within noise"
+        assert all(len(line) <= width for line in lines)
 
 
 def test_times_have_three_digits():

@@ -68,6 +68,20 @@ def test_opened_file_is_attached_to_the_stage_that_made_it():
     assert lineage.steps_of("a:3") == [{"cuts": [1]}, {"cuts": [3]}]
 
 
+def test_file_that_was_opened_since_a_session_was_left_is_one_stage():
+    before = branching_lineage().lineage
+    after = branching_lineage().lineage
+    after.opened(Stage("c:", "", "reconstruct", "refit.pt", path="refit.pt"))
+    merged = Lineage()
+    merged.put(*after, *before)
+    assert "file:refit.pt" in merged.stages
+    merged.merge_files()
+    assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["c:"] and merged.stages["c:"].parent == "a:3"
+    merged.written(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
+    merged.merge_files()
+    assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"], "the file of before was overwritten"
+
+
 def test_provenance_of_a_file_becomes_a_chain_of_stages():
     told = [
         {"kind": "prune", "source": "best.pt", "sha256": "a" * 64, "parameters": 3_010_000},
@@ -128,6 +142,7 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         assert desk.state.session.original.parameters < original.parameters
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
         await desk.until(lambda: "│ digits.pt" in desk.text and "│ 1: model.5 −30%" in desk.text, "the ancestors above the steps")
+        assert "proved" in desk.line("│ 1: model.5 −30%")
         assert desk.state.origin_metric is not None and "→" in desk.line("GFLOPs")
         await desk.until(lambda: any(kept.model == str(target) for kept in sessions.sessions()), "the journal of the next stage")
         kept = next(kept for kept in sessions.sessions() if kept.model == str(target))
@@ -136,11 +151,22 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
         await desk.press("up", "enter")
         await desk.until(lambda: isinstance(desk.app.screen, Question), "the question")
+        words = desk.app.screen._text
+        assert words.endswith("It becomes the open file, with the steps up to 1: model.5 -30%; this session is kept.")
         before = desk.bench
         await desk.press("g")
         await desk.until(lambda: desk.ready and desk.bench is not before, "the stage before")
         assert [step.title for step in desk.state.session.steps] == ["model.5 -30%"]
         assert {stage.kind for stage in desk.state.lineage} >= {"original", "step", "recalibrate"}
+        assert not desk.state.recovered, "it was recovered in another session"
+        await desk.press("O")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question about the file recovered before")
+        assert target.name in desk.text
+        await desk.press("escape")
+        target.rename(target.with_suffix(".moved"))
+        await desk.press("O")
+        await desk.until(lambda: any("is not there any more" in said for said in desk.said), "the refusal of a file that is gone")
+        target.with_suffix(".moved").rename(target)
     resumed = sessions.session_to_resume(kept.id)
     async with start(opening=Opening.of(resumed)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")

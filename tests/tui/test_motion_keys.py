@@ -6,7 +6,7 @@ import pytest
 
 from tests.tui.helpers import Desk
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.panes.bars import footer_text
+from tui_pruner.tui.panes.bars import footer_lines, footer_text
 
 MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
 shared = pytest.mark.asyncio(loop_scope="session")
@@ -50,8 +50,21 @@ def test_footer_shows_the_keys_of_the_apps_main_features():
     def keys(width: int) -> set[str]:
         return {part.split()[0] for part in footer_text(ACTIONS, width).plain.strip().split("  ")}
 
-    assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "u", "m", "e"} <= keys(240)
+    assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "u", "m", "e"} <= keys(260)
     assert {"S", "t", "R", "u", "m", "e", "w"} <= keys(120)
     assert {"u", "m", "e", "tab", "?"} <= keys(80)
+    assert {"L", "C", "O", "H"} <= keys(200), "the recipe and the lineage before the order of the rows"
     for width in range(40, 260):
         assert footer_text(ACTIONS, width).cell_len <= width
+
+
+def test_footer_of_two_lines_has_every_feature_in_the_same_order_as_one():
+    one = footer_text(ACTIONS, 400).plain.split()
+    lines = footer_lines(ACTIONS, 200, 2, "multiples of 8")
+    assert [word for line in lines for word in line.plain.removeprefix(" multiples of 8").split()] == one
+    assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "H", "F", "C"} <= set(one)
+    for width in range(60, 260):
+        lines = footer_lines(ACTIONS, width, 2)
+        assert len(lines) <= 2 and all(line.cell_len <= width for line in lines)
+        assert lines[-1].plain.endswith("q quit")
+    assert len(footer_lines(ACTIONS, 400, 2)) == len(footer_lines(ACTIONS, 80, 1)) == 1

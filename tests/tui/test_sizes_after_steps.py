@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.helpers import Desk
+from tui_pruner.domain.formatting import count
+from tui_pruner.tui.panes.comparison import layers_lines
 from tui_pruner.tui.panes.tree_row import inputs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -37,6 +39,24 @@ async def test_cost_of_a_layer_follows_the_steps(desk: Desk):
     assert desk.state.weight(before) == (before.parameters, before.flops)
     await desk.pilot.resize_terminal(80, 24)
     await desk.until(lambda: "no steps: ctrl+r redoes one of 1" in desk.text, "the undone step in a small window")
+
+
+async def test_block_lists_its_layers_with_their_present_sizes(desk: Desk):
+    await apply_cut(desk, "model.4.cv2", "50")
+    desk.tree.go_to("model.4")
+    await desk.until(lambda: "6 layers" in desk.text, "the block")
+    lines = desk.text.splitlines()
+    (start,) = (number for number, line in enumerate(lines) if "channels  params   FLOPs  status" in line)
+    table = [line.rpartition("\u2502\u2502")[2].strip(" \u2502").split() for line in lines[start + 1 : start + 7]]
+    assert sorted(row[0] for row in table) == ["cv1", "cv2", "m.0.cv1", "m.0.cv2", "m.1.cv1", "m.1.cv2"]
+    cut = next(row for row in table if row[0] == "cv2")
+    layer = desk.state.layers["model.4.cv2"]
+    assert cut[1:4] == ["64→32", count(layer.parameters // 2), count(layer.flops // 2)] and cut[4:] == ["cut", "−50%"]
+    costs = [desk.state.weight(desk.state.layers[f"model.4.{row[0]}"])[1] for row in table]
+    assert costs == sorted(costs, reverse=True)
+    section = next(row for row in desk.tree.rows if row.kind == "section")
+    listed = layers_lines(section, desk.state, 60, 8)
+    assert len(listed) == 8 and listed[-1].plain == f"and {len(section.layers) - 6} more"
 
 
 async def test_order_follows_the_sizes_after_the_steps(desk: Desk):

@@ -223,7 +223,7 @@ async def test_prompt_with_data_announces_measured_plans_and_their_cuts_become_p
         await ask_for_target(desk, "flops=70%")
         await desk.until(lambda: bool(desk.state.pending.amounts), "the cuts")
         assert desk.state.pending.amounts["model.5"].keep == 64 and desk.state.pending.criterion == "l2"
-        said = "1 layer in the knapsack plan, closest of 2 when refitted (0.024 from the original's outputs): flops 70.0 % left"
+        said = "1 cut in the knapsack plan, closest of 2 when refitted (0.024 from the original's outputs): flops 70.0 % left"
         await desk.until(lambda: any(words.startswith(said) for words in desk.said), "why")
         assert jobs.jobs[-1].parameters.criterion == "l2"
         desk.state.criterion_chosen = False

@@ -14,6 +14,7 @@ from tests.tui.helpers import screen_text, until
 from tui_pruner.storage.trust import VARIABLE, fingerprint, remember, remembered
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.forms import Chooser
 from tui_pruner.tui.screens.prompts import PathPrompt, Question, TrustPrompt
 from tui_pruner.tui.screens.start import StartScreen
@@ -45,6 +46,8 @@ async def test_trusted_file_is_opened_and_remembered_after_the_digits_are_typed(
         await until(pilot, lambda: not bench.engine._client.running, "the end of the engine, which the app does not need now")
         await pilot.pause()
         assert bench.notes == [] and not app._notifications, "nothing died"
+        behind = [line.plain for lines in bench.query(Lines) for line in lines._texts]
+        assert any("own.pt waits for your answer" in line for line in behind) and not any("loading" in line for line in behind), behind
         await pilot.press(*"12345678", "enter")
         await until(pilot, lambda: "'12345678' is not how its SHA-256 begins" in screen_text(app), "the refusal")
         assert not untrusted.with_name("canary").exists() and remembered() == ()

@@ -6,15 +6,18 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
 from textual.widgets import Input
 
 import tui_pruner.tui
+from tests.jobs.narrow import narrow
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.domain.cuts import known_classes, targets_in
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.tui.controllers.base import fault_of_place
 from tui_pruner.tui.job_specs.measurement import Timed
 from tui_pruner.tui.job_specs.recovery import RECOVERIES, SPARSE, own_recovery
+from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.screens.prompts import PathPrompt
 
 shared = pytest.mark.asyncio(loop_scope="session")
@@ -116,3 +119,18 @@ def test_kept_classes_must_be_existing_names_or_numbers():
         known_classes("persn", ["person", "car"])
     with pytest.raises(RequestError, match="no class '2'"):
         known_classes("2", ["person", "car"])
+
+
+async def test_data_of_the_training_is_suggested(start, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    own = trained_on(small_data, tmp_path / "weights.pt")
+    async with start(opening=Opening(str(own), imgsz=64)) as desk:
+        await desk.press("v")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+        assert Path(desk.app.screen.query_one(Input).value).resolve() == small_data.resolve()
+
+
+def trained_on(data: Path, file: Path) -> Path:
+    """A checkpoint whose training names its data."""
+    torch.save({"model": narrow(file.parent).model.half(), "train_args": {"imgsz": 64, "data": str(data)}}, file)
+    return file

@@ -88,6 +88,16 @@ class Lineage:
         """Add stages, or update them."""
         self.stages.update((stage.id, stage) for stage in stages)
 
+    def written(self, file: Stage) -> None:
+        """Add a file that was just written; an earlier one of the same path is there no more."""
+        self.put(*(replace(stage, path="") for stage in self if stage.path == file.path), file)
+
+    def merge_files(self) -> None:
+        """Drop each file of unknown content that was opened since: a session that was left before has it without its content."""
+        known = {stage.path for stage in self if stage.path and not stage.id.startswith(FILE)}
+        for stage in [stage for stage in self if stage.id.startswith(FILE) and stage.path in known]:
+            del self.stages[stage.id]
+
     def opened(self, root: Stage) -> None:
         """Record that a file of the tree was opened, so its content is known; it stays at its place."""
         made = self.stages.pop(f"{FILE}{root.path}", None) or self.stages.get(root.id)

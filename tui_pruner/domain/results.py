@@ -10,7 +10,7 @@ from typing import Literal
 Status = Literal["free", "coupled", "linked", "locked"]
 Section = Literal["backbone", "neck", "head"]
 Verdict = Literal["equal", "approximate", "not equal", "not exercised"]
-NOT_EQUAL = "such a cut moves the outputs beyond what masking does, and is checked, not proved equal"
+NOT_EQUAL = "such a cut does more than remove channels, and is checked, not proved equal"
 """Of a cut through a normalisation across channels."""
 
 

@@ -107,7 +107,7 @@ class ReportParameters(JobParameters):
     `data`).
 
     `stages`: those before and after the cut, if a compression made them; `redact`: with neutral names; `recovered`: the plan's model
-    after a refit or a training, which is measured too.
+    after a refit or a training, which is measured too; `pictured`: such a file that only the pictures show, since `stages` has its figures.
     """
 
     data: str = ""
@@ -118,6 +118,7 @@ class ReportParameters(JobParameters):
     stages: list[StageFigures] = []
     redact: bool = False
     recovered: str | None = None
+    pictured: str | None = None
 
 
 class ReportResult(Message):
@@ -133,10 +134,11 @@ class ReportResult(Message):
 class PictureParameters(JobParameters):
     """Parameters of a picture job: the first `pictures` of a seeded order of the validation images, drawn into `folder`.
 
-    `redact`: with neutral names of the classes.
+    `redact`: with neutral names of the classes; `recovered`: a file that is drawn after the plan, instead of the cut model.
     """
 
     plan: dict[str, Any] | None = None
+    recovered: str | None = None
     pictures: int = 6
     folder: str
     redact: bool = False

@@ -334,7 +334,7 @@ class SavedPlan(Message):
 
 
 class OpenResult(Message):
-    """The answer to `open`."""
+    """The answer to `open`. `recorded_data`: the data yaml that the checkpoint's training names, wherever that was."""
 
     model: ModelInfo
     blocks: list[BlockView]
@@ -342,6 +342,7 @@ class OpenResult(Message):
     criteria: list[str]
     warnings: list[str]
     seconds: float
+    recorded_data: str = ""
 
 
 class Calibrated(Message):

@@ -168,6 +168,7 @@ class Service:
             criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
             seconds=time.perf_counter() - started,
+            recorded_data=analysis.checkpoint.recorded_data,
         )
         self.slow.submit(self._prepare, session)
         self._prove_all(session)

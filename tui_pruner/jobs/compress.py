@@ -98,7 +98,8 @@ class Compression:
     """Whether anything was computed since the last stage was reported, instead of read from the journal."""
     since: float = field(default_factory=time.perf_counter, init=False)
     interval: tuple[float, float] | None = field(default=None, init=False)
-    """The interval of the metric that was measured last."""
+    judged: int = field(default=0, init=False)
+    """The interval of the metric that was measured last, and on how many images it was."""
 
     def run(self) -> CompressResult:
         """Run all stages."""
@@ -117,7 +118,7 @@ class Compression:
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
-        self._tell("original", metrics=original)
+        self._tell("original", metrics=original, details=[plural(self.judged, "image")] if self.judged else [])
         self.notes += nothing_to_lose(original) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
@@ -232,7 +233,7 @@ class Compression:
         parameters = ReportParameters(
             **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
             plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
-            output=self._file(asked.report), stages=figures, redact=asked.redact,
+            output=self._file(asked.report), stages=figures, redact=asked.redact, pictured=reached.file,
         )  # fmt: skip
         Path(parameters.output).unlink(missing_ok=True)
         made = self._job("report", "report", parameters, ReportResult, kept=False)
@@ -297,7 +298,7 @@ class Compression:
             return {}
         changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated, "plan": plan}
         found = self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult)
-        self.interval = found.interval
+        self.interval, self.judged = found.interval, found.images
         return found.metrics
 
     def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:

@@ -49,6 +49,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
         RequestError: no such device, or a model class whose predictions are no detections.
     """
     from tui_pruner.core.pruning.proved_cut import apply_plan
+    from tui_pruner.frameworks.ultralytics import open_model
     from tui_pruner.report.privacy import neutral_classes
 
     data = read_data(parameters.data).subset(parameters.images, parameters.seed).subset(parameters.pictures, parameters.seed)
@@ -56,7 +57,8 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     checkpoint = opened(parameters)
     kind = predictor_of(checkpoint.model)
     check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, *meaning_of_labels(checkpoint.model))
-    before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, apply_plan(checkpoint, parameters.plan)))
+    final = open_model(parameters.recovered).model if parameters.recovered else apply_plan(checkpoint, parameters.plan)
+    before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, final))
     neutral = neutral_classes(checkpoint.names) if parameters.redact else {}
     pictures = []
     with no_fonts():

@@ -82,6 +82,7 @@ class ReportMaterial:
     stages: tuple[StageFigures, ...] = ()
     redact: bool = False
     recovered: Path | None = None
+    pictured: Path | None = None
 
 
 def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
@@ -99,9 +100,12 @@ def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_
         metrics = accuracy(session, wanted, on_progress)
         drawn = pictures(session, wanted, folder, on_progress)
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
+    stages = [*wanted.stages, *recovered_stages(session, wanted, metrics, on_progress)]
+    judged = [stage.name for stage in stages if stage.metrics]
     found = {
         "metrics": metrics,
-        "stages": [*wanted.stages, *recovered_stages(session, wanted, metrics, on_progress)],
+        "stages": stages,
+        "pictured": judged[-1] if judged and (wanted.pictured or wanted.recovered) else "",
         "latency": latency(session, wanted, on_progress),
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
@@ -231,9 +235,11 @@ def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_pr
     """Images with the detections of both models, drawn into a folder."""
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
+    recovered = wanted.pictured or wanted.recovered
     parameters = PictureParameters(
-        plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact, **common_fields(session, wanted)
-    )
+        plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact,
+        recovered=str(recovered) if recovered else None, **common_fields(session, wanted),
+    )  # fmt: skip
     return run_pictures(parameters, doing("pictures", on_progress))
 
 
@@ -323,6 +329,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         stages=tuple(parameters.stages),
         redact=parameters.redact,
         recovered=Path(parameters.recovered) if parameters.recovered and parameters.data else None,
+        pictured=Path(parameters.pictured) if parameters.pictured else None,
     )
     facts = make_report(session, wanted, on_progress)
     return ReportResult(

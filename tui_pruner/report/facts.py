@@ -119,6 +119,7 @@ class Facts(Message):
     steps: list[StepView]
     metrics: Metrics | None = None
     pictures: list[PictureFacts] = []
+    pictured: str = ""
     latency: BenchResult | None = None
     sensitivity: list[SensitivityFacts] = []
     stages: list[StageFigures] = []

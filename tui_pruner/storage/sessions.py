@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ LONGEST_NAME = 80
 """Bytes of the model's name in a session's name."""
 SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
+FOLDER = "folder"
+"""The key of the folder that relative paths of a stored session start from."""
 LONGEST_YAML = 1 << 18
 """Bytes of a data yaml that parse fast enough for the interface."""
 MOST_FILES = 5000
@@ -36,8 +38,9 @@ class SavedSession(BaseModel):
     """Everything that the interface needs to resume: `plan` has every step, the first `steps` of which are applied; `asked` is by layer.
 
     `metrics` is by the keys of steps (`tui/timeline.py`), measured as `figures` says (`domain/results.py`). `left`: the user quit.
-    `intervals`, `resamples`, `latencies`, `forecasts` (base, drop, expected, spread) are by these keys too; `lineage`: the stages beside
-    the plan's; `scan`: the last complete scan, on `data`; `data_status`: of its files then (`status_of_data`).
+    `intervals`, `resamples`, `latencies`, `refits` (distances as cut, refitted), `forecasts` (base, drop, expected, spread) are by these
+    keys too; `lineage`: the stages beside the plan's; `scan`: the last complete scan, on `data`; `data_status`: of its files then
+    (`status_of_data`). Paths are as they were given, and absolute if they were relative to another folder than the current one.
     Set when it was read, not stored: `running`, whether a living process has it, and `damaged`, the number of bad lines at its end.
     """
 
@@ -70,6 +73,7 @@ class SavedSession(BaseModel):
     intervals: dict[str, tuple[float, float]] = Field(default={})
     resamples: dict[str, list[float]] = Field(default={})
     latencies: dict[str, float] = Field(default={})
+    refits: dict[str, tuple[float, float]] = Field(default={})
     forecasts: dict[str, tuple[float, float, float, float]] = Field(default={})
     lineage: list[dict[str, Any]] = Field(default=[])
     scan: dict[str, Any] = Field(default={})
@@ -89,7 +93,7 @@ class SavedSession(BaseModel):
         """As a journal stores it: the plan's steps as a list of their own, so that only new ones are appended."""
         content = self.model_dump(mode="json", exclude=NOT_KEPT)
         plan = content.pop("plan")
-        return {**content, "planned": plan.pop("steps"), "plan": plan}
+        return {**content, "planned": plan.pop("steps"), "plan": plan, FOLDER: _current_folder()}
 
     @classmethod
     def of_state(cls, state: State, **read: Any) -> SavedSession:
@@ -98,12 +102,36 @@ class SavedSession(BaseModel):
         Raises:
             ValidationError: it is something else.
         """
-        content = dict(state)
+        content = _from_folder(state)
         if content.pop("figures", None) != FIGURES:
-            for measured in ("metrics", "intervals", "resamples", "forecasts", "scan"):
+            for measured in ("metrics", "intervals", "resamples", "refits", "forecasts", "scan"):
                 content.pop(measured, None)
         steps, plan = content.pop("planned", []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
+
+
+def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with paths that lead to the same files from the current folder, if it was stored in another one."""
+    folder, here = state.get(FOLDER), _current_folder()
+    content = {name: value for name, value in state.items() if name != FOLDER}
+    if not isinstance(folder, str) or folder in ("", here):
+        return content
+
+    def of(content: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+        found = {name: Path(folder) / path for name in names if isinstance(path := content.get(name), str) and path}
+        return {**content, **{name: str(path) for name, path in found.items() if path.exists()}}
+
+    stages = content.get("lineage")
+    if isinstance(stages, list):
+        content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
+    return of(content, ("model", "data"))
+
+
+def _current_folder() -> str:
+    """The current folder; empty where it was removed."""
+    with contextlib.suppress(OSError):
+        return str(Path.cwd())
+    return ""
 
 
 class SessionFile:
@@ -173,7 +201,7 @@ def status_of_data(data: str | None) -> str:
         images = (file.absolute().parent / root / given).resolve()
         labels = Path(f"{os.sep}labels{os.sep}".join(f"{images}{os.sep}".rsplit(f"{os.sep}images{os.sep}", 1)))
         if images.is_dir() and (not root or Path(root).is_absolute()):
-            return _status_of([file], *dict.fromkeys((images, labels)))
+            return _status_of([file.resolve()], *dict.fromkeys((images, labels)))
     return ""
 
 
@@ -212,7 +240,9 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    own = [session for session in sessions() if session.model == model and session.plan.get("sha256") == sha256 and not session.running]
+    here = Path(_current_folder())
+    same = [session for session in sessions() if here / session.model == here / model]
+    own = [session for session in same if session.plan.get("sha256") == sha256 and not session.running]
     return _with_work_first(own)
 
 

@@ -195,6 +195,8 @@ class PrunerApp(KeysInOrder):
         if opening is None:
             return
         if event.untrusted:
+            if isinstance(screen, LoadingScreen):
+                screen.wait_for_answer()
             work = self._ask_for_trust(opening, event.reason)
             self.run_worker(work, name="asking whether the file is trusted", exit_on_error=False)
         else:

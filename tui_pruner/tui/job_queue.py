@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from textual.message_pump import MessagePump
@@ -64,13 +65,19 @@ class JobQueue:
             ways_out = f"{key_of('all-jobs')} lists them and {key_of('cancel-chosen')} cancels one"
             raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, {ways_out}")
         self._number += 1
-        if wanted.about and any(job.spec.name == wanted.name and job.spec.key != wanted.key for job in self.jobs):
-            wanted = replace(wanted, title=f"{wanted.title}: {wanted.about}")
-        self.jobs.append(QueuedJob(wanted, self._number))
+        self.jobs.append(QueuedJob(self._told_apart(wanted), self._number))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         self._tell()
         return True
+
+    def _told_apart(self, wanted: JobSpec) -> JobSpec:
+        """The job under a name that no other content has: with what it is about, and numbered if that is not enough."""
+        taken = {job.spec.name for job in self.jobs if job.spec.key != wanted.key}
+        if not wanted.about or wanted.name not in taken:
+            return wanted
+        titles = (f"{wanted.title}: {wanted.about}{f' ({number})' if number > 1 else ''}" for number in count(1))
+        return next(one for title in titles if (one := replace(wanted, title=title)).name not in taken)
 
     def cancel(self, job: QueuedJob | None = None) -> bool:
         """Stop a job, by default the running one, or remove a waiting one; False when it has ended, or nothing runs.

@@ -31,7 +31,10 @@ Followed = Annotated[
 ]
 Measured = Annotated[str, typer.Option("--evaluate", metavar="PACKAGE.MODULE:EVALUATE", help="A function: a figure for a module.")]
 Approximate = Annotated[
-    bool, typer.Option("--approximate", help="Let LayerNorm and GroupNorm lose channels: checked, but not equal to the original.")
+    bool,
+    typer.Option(
+        "--approximate", help="Let LayerNorm, GroupNorm, GRN and unscaled attention lose channels: checked, but not equal to the original."
+    ),
 ]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")]

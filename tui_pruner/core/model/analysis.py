@@ -163,10 +163,10 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
         return trace(first, inputs, sequence(first), approximate, watched)
 
     started, inputs = time.perf_counter(), as_inputs(given)
-    foreign = watched and not approximate and (inputs.forward is not None or runs_foreign_code(skeleton))
+    foreign = watched and (inputs.forward is not None or runs_foreign_code(skeleton))
     with without_garbage_collection():
         try:
-            record = recorded(watched and not approximate)
+            record = recorded(watched)
             if foreign and difference(record.steps, *run(sharing_weights(skeleton), inputs))[1]:  # it noticed that it was watched
                 record = recorded(watched=False)
         except Late:
@@ -217,6 +217,8 @@ def _analysed(checkpoint: Checkpoint, imgsz: int | None) -> Analysis:
     notes += coupling.remarks
     if coupling.approximate:
         notes.append(f"{plural(len(coupling.approximate), 'normalisation')} across channels will be over those that are left: {NOT_EQUAL}")
+    if coupling.scaled:
+        notes.append(f"{plural(len(coupling.scaled), 'attention')} without a scale of its own will have its query scaled: {NOT_EQUAL}")
     measured = sharing_weights(skeleton)
     inputs = checkpoint.inputs or image_of((1, image_channels(skeleton), side, side))
     return Analysis(

@@ -86,6 +86,12 @@ class Checkpoint:
         """The input side in pixels that the model was trained with, 640 where that is not recorded."""
         return image_side(self.content.get("train_args", {}))
 
+    @property
+    def recorded_data(self) -> str:
+        """The data yaml that the training names; empty where it names none."""
+        data = self.content.get("train_args", {}).get("data")
+        return data if isinstance(data, str) else ""
+
 
 def image_side(arguments: Mapping[str, Any]) -> int:
     """The image side in training arguments, the largest of several, as Ultralytics trains; 640 where it is not recorded."""

@@ -24,7 +24,7 @@ from tui_pruner.core.pruning.classes import kept_classes, names_in, only_classes
 from tui_pruner.core.pruning.masks import MASK, mask_of, sources_of, unlike_the_twin
 from tui_pruner.core.pruning.plan import parse_plan, replay
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.pruning.surgery import by_tensor, cut, narrowed
+from tui_pruner.core.pruning.surgery import by_tensor, cut, narrowed, scaled_queries
 from tui_pruner.core.pruning.twin import (
     Change,
     Original,
@@ -38,6 +38,7 @@ from tui_pruner.core.pruning.twin import (
 )
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.core.tracing.inner_blocks import inside
+from tui_pruner.core.tracing.labels import Axis
 from tui_pruner.domain.errors import PlanError, ProofError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.domain.results import NOT_EQUAL, Verdict
@@ -57,8 +58,9 @@ class Proof:
     does, so `equal` demands a relative difference of at most 1e-4 and of at most a hundredth of the effect. Where float32 does not decide,
     float64 does; the figures are those of `precision`. `failure` is PyTorch's message where the pruned model does not run at all.
 
-    `approximate` names the normalisations across channels that lost some: their statistics are over the remaining ones, in the twin too.
-    Such a cut moves the outputs beyond what masking does, so it is `checked` where it agrees with that twin, and never `equal`.
+    `approximate` names the normalisations across channels that lost some, whose statistics are over the remaining ones, in the twin too,
+    and the layers of queries that were scaled. Such a cut does more than masking does, so it is `checked` where it agrees with that twin,
+    and never `equal`.
     """
 
     equal: bool
@@ -94,7 +96,8 @@ class Proof:
     def reason(self) -> str:
         """Return why the pruned model is not proved; empty where it is."""
         if self.holds:
-            return "" if self.equal else f"{plural(len(self.approximate), 'normalisation')} over the channels that are left; {NOT_EQUAL}"
+            changed = f"{plural(len(self.approximate), 'layer')} with a normalisation over what is left, or with a scaled query"
+            return "" if self.equal else f"{changed}; {NOT_EQUAL}"
         if self.failure:
             return self.failure
         if self.not_exercised:
@@ -138,7 +141,9 @@ def prove(
         raise ProofError(f"there is nothing to prove: {error}") from None
     except (Stopped, Mismatch) as failure:
         return Proof.failed(str(failure), time.perf_counter() - started)
-    agrees, changed = gaps.agree and not missing, tuple(approximated(coupling, removal))
+    agrees = gaps.agree and not missing
+    scaled = [Axis(query.parameters[0], 0).module for query, _ in scaled_queries(coupling, removal)]
+    changed = (*approximated(coupling, removal), *scaled)
     return Proof(
         equal=agrees and not changed,
         checked=agrees and bool(changed),

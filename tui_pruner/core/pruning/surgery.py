@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.model.copies import modules_of, owners_of_tensors, sharing_weights
+from tui_pruner.core.model.copies import modules_of, owners_of_tensors, sharing_weights, tensor_at
 from tui_pruner.core.model.layers import true_widths
 from tui_pruner.core.pruning.classes import kept_classes, rewrite_classes
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.adapters import rewrite_attributes
-from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices, ScaledRows
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import Axis
-from tui_pruner.core.tracing.width_search import put_widths, widths_left
+from tui_pruner.core.tracing.width_search import lost, put_widths, widths_left
 
 
 def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
@@ -35,7 +36,25 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         rewrite_classes(pruned, kept)
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     put_widths(pruned, widths_left(coupling, removal))
+    scale_queries(pruned, coupling, removal, stays)
     return pruned
+
+
+def scale_queries(pruned: nn.Module, coupling: CouplingMap, removal: Removal, stays: Mapping[Axis, Indices]) -> None:
+    """Scale the weights of queries whose attention divides by the root of a width that has become smaller."""
+    for scaled, share in scaled_queries(coupling, removal):
+        for name in scaled.parameters:
+            tensor = tensor_at(pruned, name)
+            mine = torch.from_numpy(np.flatnonzero(np.isin(stays[Axis(name, 0)], scaled.rows)))
+            if not tensor.is_meta:
+                tensor.data[mine.to(tensor.device)] *= share**0.5
+
+
+def scaled_queries(coupling: CouplingMap, removal: Removal) -> list[tuple[ScaledRows, float]]:
+    """The weights that a removal scales, with the share that is left of the width whose root their attention divides by."""
+    there = [scaled for scaled in coupling.scaled if not inside(scaled.parameters[0], removal.dropped)]
+    shares = [1 - lost(scaled.groups, scaled.places, removal) / len(scaled.places) for scaled in there]
+    return [(scaled, share) for scaled, share in zip(there, shares) if share < 1]
 
 
 def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:

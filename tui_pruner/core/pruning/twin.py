@@ -55,7 +55,8 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
 def approximated(coupling: CouplingMap, removal: Removal) -> dict[str, Indices]:
     """Return the channels that are left to each normalisation across channels that loses some, by the path of its module."""
     stays = removal.stays(coupling) if coupling.approximate else {}
-    return {path: stays[axis] for path in sorted(coupling.approximate) if (axis := Axis(f"{path}.weight", 0)) in stays}
+    weights = {f"{path}.weight": path for path in coupling.approximate}
+    return {weights[axis.parameter]: left for axis, left in sorted(stays.items()) if axis.parameter in weights}
 
 
 def with_masked_normalisations(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
@@ -71,7 +72,7 @@ def with_masked_normalisations(model: nn.Module, coupling: CouplingMap, removal:
     changed = with_own(model, [path for paths in here.values() for path in paths])
     for path, kept in left.items():
         for norm in {id(norm): norm for norm in map(changed.get_submodule, here[path])}.values():
-            mask = torch.zeros(len(tensor_at(model, f"{path}.weight")), dtype=torch.float64)
+            mask = torch.zeros(tensor_at(model, f"{path}.weight").numel(), dtype=torch.float64)
             mask[torch.from_numpy(kept)] = 1
             norm.__dict__["forward"] = MethodType(over(mask, getattr(norm.forward, "__func__", type(norm).forward)), norm)
     return changed
@@ -89,7 +90,7 @@ def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class MaskedNormalisations(TorchFunctionMode):
-    """PyTorch's normalisations across channels with the mean and variance of the channels of a mask alone."""
+    """Normalisations across channels with the mean and variance of the channels of a mask alone: PyTorch's, and such by a mean."""
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
@@ -117,6 +118,15 @@ def group_norm_over(mask: Tensor, input: Tensor, num_groups: int, weight: Tensor
     return found if bias is None else found + bias.view(places)
 
 
+def mean_over(mask: Tensor, input: Tensor, dim: Any = None, keepdim: bool = False, **options: Any) -> Tensor:
+    """The mean along a dimension of its masked places; another mean as it is."""
+    dims = [dim] if isinstance(dim, int) else list(dim or ())
+    if len(dims) != 1 or input.shape[dims[0]] != len(mask):
+        return torch.Tensor.mean(input, dim, keepdim, **options) if dims else torch.Tensor.mean(input, **options)
+    aligned = mask.to(input).view([-1 if place == dims[0] % input.ndim else 1 for place in range(input.ndim)])
+    return (input * aligned).sum(dims[0], keepdim) / mask.sum().to(input)
+
+
 def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     """Values less their masked mean, by the root of their masked variance."""
     mask = mask.expand(values.shape)
@@ -125,7 +135,12 @@ def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) 
     return centred / ((centred * mask).square().sum(dims, keepdim=True) / count + eps).sqrt()
 
 
-OVER: dict[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm_over, F.group_norm: group_norm_over}
+OVER: dict[Any, Callable[..., Tensor]] = {
+    F.layer_norm: layer_norm_over,
+    F.group_norm: group_norm_over,
+    torch.mean: mean_over,
+    torch.Tensor.mean: mean_over,
+}
 
 
 def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:

@@ -19,6 +19,7 @@ from tui_pruner.core.tracing.coupling_map import (
     Member,
     NamedWidth,
     Product,
+    ScaledRows,
     locked_by_links,
 )
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LinkedLabels, LockedLabels, Operation, SizedLabels
@@ -94,6 +95,15 @@ def couple(record: FlowRecord) -> CouplingMap:
         named=tuple(
             NamedWidth(name, channels.group[channels.channel[vector]], channels.place[channels.channel[vector]])
             for name, vector in record.named.items()
+        ),
+        scaled=tuple(
+            ScaledRows(
+                tuple(axis.parameter for axis in scaled.parameters),
+                scaled.rows - record.source.starts[scaled.parameters[0]],
+                channels.group[channels.channel[scaled.width]],
+                channels.place[channels.channel[scaled.width]],
+            )
+            for scaled in record.scaled
         ),
     )
 

@@ -154,6 +154,18 @@ class NamedWidth:
 
 
 @dataclass(frozen=True)
+class ScaledRows:
+    """Rows of some parameters, by index, that a cut scales by the root of the share that is left of a width; for each channel of the
+    width its group and its place in the group.
+    """
+
+    parameters: tuple[str, ...]
+    rows: Indices
+    groups: Indices
+    places: Indices
+
+
+@dataclass(frozen=True)
 class CouplingMap:
     """All groups and links of a model, which groups each block's outputs are from, and the products in the order in which they run.
 
@@ -161,7 +173,8 @@ class CouplingMap:
     `classes`: the group that has a channel for each class, which only requests for classes may cut.
     `inner` has the blocks that can be dropped, by path, `dropped` those that are, and `gone` the groups that were dropped with them.
     `approximate` has the modules that normalise over the channels that are left, which changes what these compute: by request only.
-    `named` has the attributes that hold widths, found by trial (`width_search.py`); only modules given by the user have any.
+    `named` has the attributes that hold widths (`width_search.py`), `scaled` the weights that attention divides by the root of a width;
+    only modules given by the user have any.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -180,6 +193,7 @@ class CouplingMap:
     dropped: frozenset[str] = frozenset()
     gone: frozenset[int] = frozenset()
     named: tuple[NamedWidth, ...] = ()
+    scaled: tuple[ScaledRows, ...] = ()
     approximate: frozenset[str] = frozenset()
 
     @cached_property

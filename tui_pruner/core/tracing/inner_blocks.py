@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,25 @@ from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.model.layers import keeps_blocks
 from tui_pruner.core.tracing.adapters import is_of_library, nearest_base
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, locked_by_links
+from tui_pruner.core.tracing.labels import Labels
 from tui_pruner.domain.errors import PlanError
 
 REPEATS = "m"
 """The attribute in which blocks keep their repeats."""
 STAY_ZERO = (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.Hardswish, nn.Mish, nn.ELU, nn.PReLU, nn.Tanh, nn.Identity)
 """Activations that leave zero at zero."""
+
+
+@dataclass(frozen=True)
+class InnerLabels:
+    """The channels that a repeat within a block reads and returns, equally many, with its class and the parameters that silence it."""
+
+    type: str
+    inputs: Labels
+    outputs: Labels
+    silenced: tuple[str, ...]
+
+
 Ends = Callable[[Any], list[str]]
 ENDS: dict[str, Ends] = {}
 """By class: the last layers of each branch that is added to the input; empty where nothing is added to the input."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from tui_pruner.core.tracing.coupling_map import WidthName
+    from tui_pruner.core.tracing.inner_blocks import InnerLabels
 
 Labels = NDArray[np.int64]
 """One integer for each channel; 0 for an element that belongs to no channel."""
@@ -325,17 +326,16 @@ class ProductLabels:
 
 
 @dataclass(frozen=True)
-class InnerLabels:
-    """The channels that a repeat within a block reads and returns, equally many, with its class and the parameters that silence it."""
+class ScaledLabels:
+    """Rows of a layer's weight and bias whose values attention divides by the root of a width, one label for each channel of the width."""
 
-    type: str
-    inputs: Labels
-    outputs: Labels
-    silenced: tuple[str, ...]
+    parameters: tuple[Axis, ...]
+    rows: Labels
+    width: Labels
 
 
-Step = tuple[str, tuple[float, ...]]
-"""The name of an operation and the numbers among its arguments."""
+Step = tuple[str, tuple[float, ...] | None]
+"""The name of an operation and the numbers among its arguments; None where these may change, since weights make up for it."""
 
 
 class JoinedLabels(NamedTuple):
@@ -363,6 +363,7 @@ class FlowRecord:
     links: list[LinkedLabels] = field(default_factory=list)
     sized: list[SizedLabels] = field(default_factory=list)
     named: dict[WidthName, Labels] = field(default_factory=dict)
+    scaled: list[ScaledLabels] = field(default_factory=list)
     products: list[ProductLabels] = field(default_factory=list)
     locks: list[LockedLabels] = field(default_factory=list)
     roles: dict[Axis, Role] = field(default_factory=dict)
@@ -385,9 +386,11 @@ class FlowRecord:
 
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
         """Tie two vectors of labels, position by position; positions that have no channel in either vector are left out."""
-        both = (left != 0) & (right != 0) & (left != right)
-        if both.any():
-            self.unions.append(Union(operation, left[both], right[both]))
+        if not (left.all() and right.all()):
+            both = (left != 0) & (right != 0)
+            left, right = left[both], right[both]
+        if (left != right).any():
+            self.unions.append(Union(operation, left, right))
 
     def lock(self, operation: int, labels: Labels, reason: str, dim: int = 1, rank: int = 5) -> None:
         """Forbid the removal of these labels."""

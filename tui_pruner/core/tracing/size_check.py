@@ -352,14 +352,16 @@ def difference(usual: Sequence[Step], steps: Sequence[Step], reason: str) -> tup
     return len(steps), "" if len(usual) == len(steps) else "without some channels, it takes another path"
 
 
-def same_numbers(left: Sequence[float], right: Sequence[float]) -> bool:
-    """Whether two lists of numbers are equal; NaN equals itself."""
-    return left == right or (len(left) == len(right) and all(a == b or a != a != b != b for a, b in zip(left, right)))
+def same_numbers(left: Sequence[float] | None, right: Sequence[float] | None) -> bool:
+    """Whether two lists of numbers are equal; NaN equals itself, and None anything."""
+    if left is None or right is None or left == right:
+        return True
+    return len(left) == len(right) and all(a == b or a != a != b != b for a, b in zip(left, right))
 
 
-def listed(numbers: Sequence[float]) -> str:
+def listed(numbers: Sequence[float] | None) -> str:
     """Numbers in words."""
-    return ", ".join(f"{number:g}" for number in numbers)
+    return ", ".join(f"{number:g}" for number in numbers or ())
 
 
 def without(skeleton: nn.Module, coupling: CouplingMap, groups: Sequence[ChannelGroup]) -> nn.Module:

@@ -29,16 +29,10 @@ from tui_pruner.core.tracing.labels import (
     flat,
     has_channels,
     nothing,
-    varies,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
-from tui_pruner.core.tracing.values import (
-    NEVER,
-    Computed,
-    Strand,
-    Values,
-)
-from tui_pruner.core.tracing.watch import ATTENTION, Watch, all_known, words
+from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values
+from tui_pruner.core.tracing.watch import Watch, all_known, words
 from tui_pruner.domain.errors import TraceError
 
 
@@ -160,8 +154,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self._rows: set[bytes] = set()
         self._knowing: dict[nn.Module, bool] = {}
         known, made = (lambda tensor: self._labels.get(id(tensor))), self.dependence.made
-        self._divided: list[tuple[str, Tensor]] = []
-        self.watch = Watch(known, self._note_divided, self._rows, made, self.record.named)
+        self.watch = Watch(known, self._attend, self._rows, made, self.record.named)
         self.values = Values(tensor for name, tensor in self.dependence.tensors.items() if name not in self._parameters)
         for name, tensor in self.dependence.tensors.items():
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
@@ -303,9 +296,8 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if left.shape != right.shape:
             raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
         self.record.unify(call.index, left, right)
-        fixed = right[left == 0]
-        if len(fixed):
-            self.record.lock(call.index, fixed, f"{call.name} reads a value that is not a channel", dim, rank=4)
+        if not left.all():
+            self.record.lock(call.index, right[left == 0], f"{call.name} reads a value that is not a channel", dim, rank=4)
 
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
@@ -375,17 +367,16 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         """Forbid removing any channel of these tensors."""
         self.lock_at(call.index, tensors, reason, dim, rank)
 
-    def _note_divided(self, tensor: Tensor) -> None:
-        """Remember a tensor whose attention divides by the root of the width of its last dimension."""
-        self._divided.append((self.modules[-1], tensor))
+    def known(self, tensor: Tensor) -> Tensor | AxisLabels | Computed | None:
+        """A tensor's labels in any form."""
+        return self._labels.get(id(tensor))
 
-    def lock_divided(self) -> None:
-        """Lock the channels along the last dimension of what attention divides by the root of."""
-        for path, tensor in self._divided:
-            labels = self._labels.get(id(tensor))
-            if labels is not None and (not isinstance(labels, Tensor) or varies(labels, -1)):
-                operation = self.record.note(ATTENTION, path)
-                self.lock_at(operation.index, [tensor], "divides by the root of this width, since it is given no scale", rank=3)
+    def axis_at(self, label: int) -> Axis | None:
+        """The axis whose first label this is."""
+        return self._axis_of_label.get(label)
+
+    def _attend(self, query: Tensor, others: Sequence[Tensor]) -> None:
+        self.values.attended.append(Attended(self.modules[-1], query, others))
 
     def lock_at(self, operation: int, tensors: Sequence[Tensor], reason: str, dim: int = 1, rank: int = 4) -> None:
         """The same for an operation by its number."""

@@ -23,8 +23,8 @@ from tui_pruner.core.model.inputs import Inputs, as_inputs
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, features_passed_through, predicted, tensors
 from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter, runs_foreign_code
-from tui_pruner.core.tracing.inner_blocks import repeats_of, silenced_by
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, InnerLabels, Labels, LinkedLabels, along
+from tui_pruner.core.tracing.inner_blocks import InnerLabels, repeats_of, silenced_by
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LinkedLabels, along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
@@ -270,7 +270,7 @@ def trace(
     inputs = as_inputs(given).on_meta()
     lock_inputs(flow, inputs)
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
-    parts, repeats = modules_of(skeleton), list(repeats_of(skeleton))
+    parts, repeats, naming = modules_of(skeleton), list(repeats_of(skeleton)), False
     with (
         ExitStack() as attributes,
         torch.no_grad(),
@@ -279,7 +279,8 @@ def trace(
     ):
         if watch is not None:
             foreign = inputs.forward is not None or runs_foreign_code(skeleton)
-            attributes.enter_context(widths_in_attributes(parts, watch, foreign, foreign and isinstance(given, Inputs)))
+            naming = foreign and isinstance(given, Inputs)
+            attributes.enter_context(widths_in_attributes(parts, watch, foreign, naming))
         try:
             with deadline(LONGEST_RUN), flow:
                 depth = len(flow.modules)
@@ -312,7 +313,7 @@ def trace(
         flow.record.decided = watch.decided()
         watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
-    flow.lock_divided()
+    contraction.make_up_for_roots(flow, naming and approximate)
     link_equal_widths(flow, parts)
     link_states(flow, skeleton)
     lock_own_widths(flow, parts)

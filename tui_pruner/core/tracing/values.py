@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,12 @@ VALUES = {"fill": 1, "full": 1, "constant_pad_nd": 2, "pad": 2, "masked_fill": 2
 """Operations that write a value, and the position of this argument."""
 BLANK = words("zeros ones full empty new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
 """Operations that make a tensor with the same value everywhere, or one without values that are to be written."""
+VIEWS = words(
+    "view _unsafe_view _reshape_alias reshape permute transpose t unbind select slice split split_with_sizes chunk squeeze unsqueeze "
+    "alias detach"
+)
+"""Operations whose result shares the memory of what they read."""
+ATTENTION = "scaled_dot_product_attention"
 STAYING_BLANK = words("fill zero clone _to_copy repeat neg relu tanh sigmoid exp mul add sub div")
 """Operations on such a tensor alone, or on it and a number, after which it still is one."""
 
@@ -154,17 +161,32 @@ class Blank:
             flow.record.sized = [*others, entry]
 
 
+@dataclass
+class Attended:
+    """Attention that divides by the root of a width, in the module at a path: its query, what else it reads, and the steps of the run
+    that it takes."""
+
+    path: str
+    query: Tensor
+    others: Sequence[Tensor]
+    steps: list[int] = field(default_factory=list)
+
+
 class Values:
     """Follows values through a trace. A tensor is known by its memory, so that views and in-place changes are followed too.
 
     `filled`: a removed channel need not be zero there in the masked twin. `blank`: the constants that are the same everywhere; `written`:
-    those into which channels were written since.
+    those into which channels were written since. `products`: of what a layer computed, and only views show, the axes of its weight and
+    bias; `reads`: how often a tensor was read, views and attention without a scale of its own left out.
     """
 
     def __init__(self, constants: Iterable[Tensor]) -> None:
         self.filled = {storage_of(tensor) for tensor in constants}
         self.blank: dict[int, Blank] = {}
         self.written: dict[int, Blank] = {}
+        self.products: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.reads: Counter[int] = Counter()
+        self.attended: list[Attended] = []
 
     def is_filled(self, tensor: Tensor) -> bool:
         """Whether the values of a removed channel may be other than zero."""
@@ -177,12 +199,22 @@ class Values:
     def follow(self, flow: Flow, call: Call) -> None:
         """Record one operation, after its rule."""
         name = call.name.removesuffix("_")
+        if flow.approximate and flow.watch.on and not flow.ended:
+            self.count(flow, call)
         if self.fills(flow, call, name):
             self.filled.update(map(storage_of, call.outputs))
         if call.name in BLANK and not flow.has_labels(call.result):
             self.blank[storage_of(call.result)] = Blank(call.result, call.index, flow.place_of(call))
         elif self.blank:
             self.follow_blank(flow, call, name)
+
+    def count(self, flow: Flow, call: Call) -> None:
+        """Count what an operation reads, or note that it is part of attention without a scale of its own."""
+        asked = flow.watch.asked
+        if self.attended and asked is not None and asked[0] == ATTENTION and asked[2].get("scale") is None:
+            self.attended[-1].steps.append(len(flow.record.steps) - 1)
+        elif call.name not in VIEWS:
+            self.reads.update(map(storage_of, call.tensors))
 
     def follow_blank(self, flow: Flow, call: Call, name: str) -> None:
         """Record what an operation leaves of the constants that are the same everywhere."""

@@ -22,6 +22,7 @@ from tui_pruner.core.tracing.adapters import ADAPTERS, is_plain, nearest_base, o
 from tui_pruner.core.tracing.coupling_map import WidthName
 from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
+from tui_pruner.core.tracing.values import ATTENTION
 from tui_pruner.core.tracing.widths import (
     NESTING,
     Known,
@@ -63,11 +64,10 @@ SILENT |= words(
     "var_mean norm cumsum argmax to float half double bfloat16 type_as contiguous clone zeros_like ones_like full_like empty_like"
 )
 """Functions that compute with no width of their own accord."""
-ATTENTION = "scaled_dot_product_attention"
 UNLESS: dict[str, Callable[[Sequence[Any], dict[str, Any]], bool]] = {
     "squeeze": lambda args, named: len(args) + len(named) > 1,  # without a dimension, those of length 1 go
     "einsum": lambda args, named: len(args) <= 3,  # of more factors, those are multiplied first that make the smallest product
-    ATTENTION: lambda args, named: type(named.get("scale")) in (float, type(None)),  # by default the root of a width, which is locked then
+    ATTENTION: lambda args, named: type(named.get("scale")) in (float, type(None)),  # by default the root of a width, see `Attended`
 }
 """Further ones, by what they are given."""
 
@@ -94,15 +94,15 @@ CountedWidth = tuple[ReadWidth, Labels | None, int]
 class Watch(KnownNumbers):
     """Gives a forward its widths while it runs, and notes what is done with them.
 
-    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `divide`: attention divides by the root of the
-    width of its last dimension; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace knows;
-    `named`: the channels that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
+    `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `attend`: attention divides by the root of the
+    width of its query's last dimension; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace
+    knows; `named`: the channels that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
     """
 
     def __init__(
         self,
         known: Callable[[Tensor], Known | None],
-        divide: Callable[[Tensor], None],
+        attend: Callable[[Tensor, Sequence[Tensor]], None],
         rows: set[bytes],
         made: set[int],
         named: dict[WidthName, Labels],
@@ -116,7 +116,7 @@ class Watch(KnownNumbers):
         self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
         self.deciding: dict[int, Known] = {}
         self.known = known
-        self.divide = divide
+        self.attend = attend
         self.rows = rows
         self.made = made
         self.named = named
@@ -157,7 +157,8 @@ class Watch(KnownNumbers):
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
         if name == ATTENTION and kwargs.get("scale") is None:
-            self.divide(args[0] if args else kwargs["query"])
+            query, *others = tensors_in((*args, *kwargs.values()))
+            self.attend(query, others)
         elif not is_silent(name, args, kwargs):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
@@ -209,7 +210,7 @@ class Watch(KnownNumbers):
     def forget(self) -> None:
         """Let go of the trace, which a width that a forward stored would keep in memory."""
         self.counted = []
-        self.used, self.deciding, self.made, self.known, self.divide = [], {}, set(), lambda tensor: None, lambda tensor: None
+        self.used, self.deciding, self.made, self.known, self.attend = [], {}, set(), lambda tensor: None, lambda *_: None
 
     def note_returned(self, leaves: Iterable[Any]) -> None:
         """Note the widths in what a forward returned."""

@@ -18,7 +18,7 @@ from torch import nn
 
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.tracing.coupling import joined_labels
-from tui_pruner.core.tracing.coupling_map import CouplingMap, WidthName
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels
 from tui_pruner.core.tracing.widths import ReadWidth, plain
@@ -239,12 +239,15 @@ def widths_left(coupling: CouplingMap, removal: Removal) -> dict[str, int]:
     """What every attribute that holds a width must be after a removal, by its full name; only those that change."""
     found = {}
     for named in coupling.named:
-        gone = sum(
-            int(np.isin(named.places[named.groups == n], removal.places[n]).sum()) for n in set(named.groups.tolist()) & {*removal.places}
-        )
+        gone = lost(named.groups, named.places, removal)
         if gone and not inside(named.name.path, removal.dropped):
             found[str(named.name)] = len(named.groups) - gone
     return found
+
+
+def lost(groups: Indices, places: Indices, removal: Removal) -> int:
+    """How many channels of a width, given by group and place, a removal takes."""
+    return sum(int(np.isin(places[groups == n], removal.places[n]).sum()) for n in set(groups.tolist()) & {*removal.places})
 
 
 def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:

@@ -209,6 +209,7 @@ class Autosave(Controller):
             metrics.by_plan = {**saved.metrics, **metrics.by_plan}
             metrics.intervals = {**saved.intervals, **metrics.intervals}
             metrics.resamples = {**saved.resamples, **metrics.resamples}
+            metrics.refits = {**saved.refits, **metrics.refits}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
             if saved.scan and self.state.scan is None:
                 scan = scan_of(saved.scan)
@@ -244,6 +245,7 @@ class Autosave(Controller):
             self.view.tree.key,
             tuple(state.metrics.by_plan.items()),
             tuple(state.metrics.latencies.items()),
+            tuple(state.metrics.refits.items()),
             tuple(state.lineage.stages),
             self._scan,
             self.jobs.checkpoint.data,
@@ -292,6 +294,7 @@ class Autosave(Controller):
             intervals=state.metrics.intervals,
             resamples={key: [round(value, DIGITS) for value in draws] for key, draws in state.metrics.resamples.items()},
             latencies=state.metrics.latencies,
+            refits=state.metrics.refits,
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),
             scan=kept_scan(self._scan),

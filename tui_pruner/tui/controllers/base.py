@@ -58,8 +58,8 @@ class Dialogs(Protocol):
         `switch`: the words and the line of the alternative question, which Tab opens. `suggested`: typing replaces the line.
         """
 
-    def data_near(self, model: str) -> Sequence[str]:
-        """The data yamls near a checkpoint."""
+    def data_near(self, model: str, recorded: str) -> Sequence[str]:
+        """The data yaml that a checkpoint has recorded, and those near it."""
 
     def replace_prompt_text(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""
@@ -199,8 +199,8 @@ class Jobs:
                 then()
 
         text = "The data yaml that this model was trained with: its validation images are used."
-        found = [] if self.checkpoint.data else self._dialogs.data_near(self.checkpoint.model.path)
-        several = f"\n{len(found)} are near it; Tab shows the next."
+        found = [] if self.checkpoint.data else self._dialogs.data_near(self.checkpoint.model.path, self._store.state.opened.recorded_data)
+        several = f"\n{len(found)} were found; Tab shows the next."
 
         def following(line: str) -> tuple[str, str]:
             return text + several, found[(found.index(line) + 1) % len(found) if line in found else 0]

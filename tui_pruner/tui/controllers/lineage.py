@@ -127,7 +127,8 @@ class LineageController(Controller):
             if answer:
                 self.dialogs.send(ModelChosen(path, self.jobs.checkpoint.data, tuple(lineage), plan))
 
-        text = f"{path}\nIt becomes the open file again, with the steps up to {stage.title}; this session is kept."
+        what = f"the open file, with the steps up to {stage.title}" if steps else "the open file"
+        text = f"{path}\nIt becomes {what}; this session is kept."
         self.dialogs.confirm(f"Go to {stage.title}?", text, [("enter,g", "go there", "go")], take)
 
 

@@ -63,7 +63,7 @@ class RecoverController(Controller):
                 group=JOBS,
                 cli="open MODEL",
                 run=self.go_on,
-                disabled_reason=lambda state: "" if state.recovered else f"nothing was recovered yet: {key_of('recover')} does",
+                disabled_reason=lambda state: "" if last_recovered(state) else f"nothing was recovered yet: {key_of('recover')} does",
                 footer="go on",
             ),
             Action(
@@ -85,6 +85,7 @@ class RecoverController(Controller):
                 cli="compress MODEL --data DATA --recipe FILE -o FOLDER",
                 run=lambda: self.jobs.with_data(self.show_recipe, "Compress on"),
                 disabled_reason=unproved_reason,
+                footer="recipe",
             ),
             Action(
                 id="refitting",
@@ -116,7 +117,10 @@ class RecoverController(Controller):
 
     def go_on(self) -> None:
         """Open the file that was recovered last, after a question."""
-        output = self.state.recovered
+        output = last_recovered(self.state)
+        if not Path(output).exists():
+            self.say(f"{output} is not there any more", "warning")
+            return
         text = f"{output}\nContinuing from it begins a session of its own; the present session is kept."
 
         def take(answer: str) -> None:
@@ -218,12 +222,19 @@ class RecoverController(Controller):
         return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", steps[-1].title)
 
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
-        made = self.state.lineage.stages.get(parent)
+        made, path = self.state.lineage.stages.get(parent), str(Path(output).absolute())
         sizes = (made.parameters, made.flops) if made is not None and kind != COMPRESS else (0, 0)
-        self.state.lineage.put(Stage(f"{FILE}{output}", parent, kind, Path(output).name, *sizes, path=output))
+        self.state.lineage.written(Stage(f"{FILE}{path}", parent, kind, Path(output).name, *sizes, path=path))
         # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
         self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")
+
+
+def last_recovered(state: AppState) -> str:
+    """The file that was recovered last, in this session or, as the lineage has it, from its present stage in a former one."""
+    lineage = state.lineage
+    made = [stage.path for stage in lineage if stage.path and stage.parent == lineage.here and stage.id != lineage.here]
+    return state.recovered or next(reversed(made), "")
 
 
 def nothing_to_recover(state: AppState) -> str:

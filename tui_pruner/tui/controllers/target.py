@@ -186,7 +186,7 @@ class TargetController(Controller):
             return
         self._close_slider()
         if slider.at:
-            self.say(f"{plural(len(slider.here.asked.amounts), 'layer')}: {_left_words(slider)}; {key_of('apply')} applies it")
+            self.say(f"{plural(len(slider.here.asked.amounts), 'cut')}: {_left_words(slider)}; {key_of('apply')} applies it")
 
     def leave_slider(self) -> None:
         """Close the slider and restore the pending cuts from before."""
@@ -342,7 +342,7 @@ class TargetController(Controller):
         self._criterion.request(Asked(amounts, criterion or pending.criterion, pending.round_to))
         ground = ground or (self._scan_words() if found.scanned else "by importance")
         left = f"{shares_words(found.shares)} left; change what you like, {key_of('apply')} applies it{then}"
-        self.say(f"{plural(len(amounts), 'layer')} {ground}: {left}")
+        self.say(f"{plural(len(amounts), 'cut')} {ground}: {left}")
 
     def _usable_scan(self) -> Scanned | None:
         found = self.state.scan

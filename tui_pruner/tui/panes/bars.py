@@ -113,12 +113,12 @@ def _metric(name: str, baseline: MeasuredMetric, now: MeasuredMetric | None, awa
 
 FOOTER = (
     "mark", "nudge-1", "apply", "undo", "write", "validate", "filter", "map", "explain", "scan", "target", "slider", "recover", "latency",
-    "go-on", "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
+    "compress", "go-on", "export", "lineage", "front", "copy", "sort", "criterion", "presets", "rounding", "next-pane", "help", "quit",
 )  # fmt: skip
 """The workbench's actions in the footer, in their order."""
 NEEDED = (
     "help", "quit", "next-pane", "mark", "nudge-1", "apply", "undo", "map", "explain", "write", "scan", "target", "recover", "slider",
-    "validate", "filter", "latency", "go-on", "sort", "export", "criterion", "presets", "rounding", "lineage", "front", "copy",
+    "validate", "filter", "latency", "compress", "lineage", "go-on", "export", "front", "sort", "criterion", "presets", "rounding", "copy",
 )  # fmt: skip
 """The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave")
@@ -141,6 +141,25 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
 
     `disabled`: the ids of disabled actions, which are dimmed.
     """
+    shown_here, own = _footer_actions(actions, width, pane)
+    return fitting(shown_here, width, leading, own, disabled)
+
+
+def footer_lines(
+    actions: Iterable[Action], width: int, rows: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()
+) -> list[Text]:
+    """The keys in one line, or in two where there are `rows` for them and one has no space for all."""
+    shown_here, own = _footer_actions(actions, width, pane)
+    first = fitting(shown_here, width, leading, own, disabled)
+    if rows < 2 or _width_of(shown_here, leading) <= width:
+        return [first]
+    taken = next(count for count in range(len(shown_here), -1, -1) if _width_of(shown_here[:count], leading) <= width)
+    second = fitting(shown_here[taken:], width, "", own, disabled)
+    return [_line(shown_here[:taken], leading, disabled), second]
+
+
+def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[list[Action], set[str]]:
+    """The actions of the footer in their order, and the ids of those of the focused pane."""
     by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
@@ -148,7 +167,7 @@ def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: 
     if width < ONE_LINE:
         by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
     rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
-    return fitting(own + rest, width, leading, {action.id for action in own}, disabled)
+    return own + rest, {action.id for action in own}
 
 
 def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
@@ -158,13 +177,17 @@ def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Co
     """
     idle = disabled if width < ONE_LINE else ()
     shown_now = list(actions)
-    # A blank comes first, and no two after the last action.
-    taken = (cell_len(leading) + 2 if leading else 0) - 1 + sum(map(_cells, actions))
+    taken = _width_of(shown_now, leading)
     while taken > width and len(shown_now) > 1:
         leaving = max(reversed(shown_now), key=lambda action: (action.id in idle, _need(action, needed)))
         shown_now.remove(leaving)
         taken -= _cells(leaving)
     return _line(shown_now, leading, disabled)
+
+
+def _width_of(actions: Sequence[Action], leading: str) -> int:
+    """The width of a line of these actions: a blank comes first, and no two after the last action."""
+    return (cell_len(leading) + 2 if leading else 0) - 1 + sum(map(_cells, actions))
 
 
 def _cells(action: Action) -> int:
@@ -223,7 +246,7 @@ class StatusBar(Lines):
 
 
 class FooterBar(Lines):
-    """The main keys and their actions; disabled ones are dimmed."""
+    """The main keys and their actions, in two lines in a high window; disabled ones are dimmed."""
 
     def follow(self, store: Store, registry: Registry) -> None:
         """Observe the keys of a session."""
@@ -236,7 +259,7 @@ class FooterBar(Lines):
             shown_here = {*FOOTER, *PANE_WORDS.get(view.pane, ())}
             asked = [action for action in registry if action.id in shown_here or action.pane == view.pane]
             disabled = {action.id for action in asked if action.disabled_reason(state)}
-            return [footer_text(registry, width, leading, view.pane, disabled)]
+            return footer_lines(registry, width, height, leading, view.pane, disabled)
 
         def draw() -> None:
             self.draw(line)

@@ -15,7 +15,7 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.drawing import GLYPHS, arrow, curve, cut_column, drop, fit, saving, shape, slider, wrapped
 from tui_pruner.tui.outline import Row, Weight
-from tui_pruner.tui.panes.comparison import compare_lines, compare_title, widths_lines
+from tui_pruner.tui.panes.comparison import compare_lines, compare_title, layers_lines, widths_lines
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_lines, flow_title
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
@@ -45,7 +45,8 @@ def detail_lines(row: Row | None, state: AppState, width: int, height: int = 0) 
     if row is None:
         return [Text("nothing matches the filter", colours.MUTED)]
     if row.layer is None:
-        return [*_summary(row, state, width), *_verdicts(row, state, width)]
+        lines = [*_summary(row, state, width), *_verdicts(row, state, width)]
+        return [*lines, *layers_lines(row, state, width, height - len(lines))]
     detail = state.detail if state.detail and state.detail.layer == row.layer.name else None
     if detail is None:
         return [*_head(row, state, width), *_verdicts(row, state, width), *_missing("detail", state.no_detail, width)]
@@ -216,7 +217,7 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     told += [("" if number else "reads", _named(index, state)) for number, index in enumerate(block.from_)]
     told += [("" if number else "read by", _named(index, state)) for number, index in enumerate(readers)]
     told += [] if readers else [("read by", "nothing: it is an output")]
-    told += [("takes", line.plain) for line in _times(state, block.name)]
+    told += [("" if number else "takes", line.plain) for number, line in enumerate(_times(state, block.name, width - LABEL - 3))]
     costs = sorted((state.weight(other)[1] for other in state.layers.values()), reverse=True)
     told.append(("FLOPs", f"rank {costs.index(state.weight(layer)[1]) + 1} of {plural(len(costs), 'layer')}"))
     asked = [(step.number, cut.amount) for step in state.session.steps for cut in step.requests if cut.layer == layer.name]
@@ -314,7 +315,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
             (f"   {arrow(shape(row.output_shape), shape(after))}" if row.output_shape else "", colours.MUTED),
         ),
         _weight(*_row_weights(row, state), state) if row.parameters else Text("no weights of its own", colours.MUTED),
-        *_times(state, row.key),
+        *_times(state, row.key, width),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),
     ]
@@ -330,7 +331,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
     return [*lines, Text()]
 
 
-def _times(state: AppState, block: str) -> list[Text]:
+def _times(state: AppState, block: str, width: int) -> list[Text]:
     """A block's milliseconds, with the range of eight in ten runs."""
     timed = state.latency
     if timed is None or block not in timed.ranges:
@@ -340,8 +341,7 @@ def _times(state: AppState, block: str) -> list[Text]:
     if block not in timed.after:
         return [Text(f"{before} ms", colours.MUTED)]
     noise = "" if timed.told_apart(block) else ", within noise"
-    after = f"{timed.after[block]:.2f} ({now_low:.2f} to {now_high:.2f})"
-    return [Text(f"{arrow(before, after)} ms{noise}", colours.MUTED)]
+    return wrapped(f"{before} {GLYPHS.arrow} {timed.after[block]:.2f} ({now_low:.2f} to {now_high:.2f}) ms{noise}", width, colours.MUTED)
 
 
 _MEANING = {

@@ -128,6 +128,14 @@ def present_phase(job: QueuedJob) -> list[str]:
     return [job.progress.doing] if job.progress and job.progress.doing and (job.spec.recipe or not job.progress.done) else []
 
 
+def course_lines(job: QueuedJob, now: float, width: int) -> list[Text]:
+    """A job's progress and what it does now, in two lines; how it ended, if it is over."""
+    if job.state != RUNNING:
+        return [Text(fit(_state(job, 0, now), width).rstrip()), Text()]
+    phase = present_phase(job)
+    return [progress_text(job, now, width, more=True), Text(fit(f"  {phase[0]}", width).rstrip() if phase else "")]
+
+
 def time_left(job: QueuedJob, now: float) -> str:
     """The remaining time, or if that is unknown the elapsed time."""
     remaining = job.remaining(now)

@@ -96,7 +96,7 @@ def ancestor_lines(shown: Shown, sizes: Callable[[int, int], str], names: int, m
         figures = sizes(stage.parameters, stage.flops) if stage.parameters and stage.flops else " " * len(sizes(0, 0))
         found = shown.measured(stage)
         rest = max(width - names - len(figures) - metric - 2, 0)
-        words = "" if stage.kind == STEP else kind_of(stage)
+        words = stage.proof if stage.kind == STEP else kind_of(stage)
         text = Text.assemble((fit(f"{RUNS}{titled(stage.title)}", names), colours.MUTED), (figures, colours.FAINT))
         text.append(f"  {fit(words, rest)}", colours.FAINT)
         text.append(fit("" if found is None else score(found), metric, right=True), colours.MUTED)

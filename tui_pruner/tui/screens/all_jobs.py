@@ -146,6 +146,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, list, job, log and footer."""
+        self.expect_size()
         yield Lines(id="jobs-header", expected=self.app.size.width)
         with Container(id="views"):
             yield JobList("Jobs", id="job-list")

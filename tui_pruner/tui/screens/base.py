@@ -39,6 +39,12 @@ class ActionScreen(Screen[None], inherit_bindings=False):
                 action.run(*arguments)
         self.acted()
 
+    def expect_size(self) -> None:
+        """Take the classes of the present size before the first layout: set after it, they would move the panes painted by then."""
+        width, height = self.app.size
+        for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
+            self.add_class(*self._get_breakpoint_classes(size, breakpoints or []))
+
     def acted(self) -> None:
         """React to an action that was run."""
 

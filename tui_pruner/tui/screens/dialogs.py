@@ -66,11 +66,11 @@ class ScreenDialogs:
         """
         self._screen.app.push_screen(PathPrompt(title, text, value, hint, may_be_empty, fault, switch, suggested), then)
 
-    def data_near(self, model: str) -> list[str]:
-        """The data yamls near a checkpoint."""
+    def data_near(self, model: str, recorded: str) -> list[str]:
+        """The data yaml that a checkpoint has recorded, and those near it."""
         from tui_pruner.tui.screens.file_picker import data_near
 
-        return data_near(model)
+        return data_near(model, recorded)
 
     def replace_prompt_text(self, text: str) -> None:
         """Replace the words above the input line, if it is still open."""

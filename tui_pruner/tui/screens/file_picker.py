@@ -152,15 +152,19 @@ def _yaml_kind(path: Path) -> str:
     return DATA_SET if re.search(rb"^(train|val)\s*:", text, re.MULTILINE) else "no architecture"
 
 
-def data_near(model: str, most: int = 9) -> list[str]:
-    """The data yamls beside a checkpoint and in the current folder, after the one that its training has recorded if that exists."""
+def data_near(model: str, recorded: str = "", most: int = 9) -> list[str]:
+    """The data yamls beside a checkpoint and in the current folder, after those that its training has recorded if they exist.
+
+    `recorded`: what the checkpoint itself names.
+    """
     try:
         here, folder = Path.cwd(), Path(model).absolute().parent
     except FileNotFoundError:  # the current folder was removed
         here, folder = None, Path(model).parent
         if not folder.is_absolute():
             return []
-    found = [path for place in (folder, folder.parent) if (path := _recorded_data(place / "args.yaml")) is not None]
+    found = [path for path in (Path(recorded),) if _is_data_set(path)]
+    found += [path for place in (folder, folder.parent) if (path := _recorded_data(place / "args.yaml")) is not None]
     for place in dict.fromkeys((folder, here or folder)):
         with contextlib.suppress(OSError):
             found += sorted(path for path in place.iterdir() if path.suffix.lower() in YAMLS and kind_of(path) == DATA_SET)
@@ -173,8 +177,14 @@ def _recorded_data(file: Path) -> Path | None:
     with contextlib.suppress(OSError):
         line = re.search(r"^data\s*:\s*(\S.*?)\s*$", file.read_text(encoding="utf-8", errors="replace")[:FIRST_BYTES], re.MULTILINE)
         path = Path(line[1].strip("'\"")) if line else file
-        return path if path != file and path.is_file() and kind_of(path) == DATA_SET else None
+        return path if path != file and _is_data_set(path) else None
     return None
+
+
+def _is_data_set(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # any text may be recorded
+        return path.suffix.lower() in YAMLS and path.is_file() and kind_of(path) == DATA_SET
+    return False
 
 
 SIZE, DAY = 9, 16

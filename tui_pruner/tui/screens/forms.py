@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import GLYPHS, broken, fit
 from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, parsed_recipe, settings_of, stage_states
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
+from tui_pruner.tui.panes.jobs import course_lines
+from tui_pruner.tui.panes.widgets import Lines
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             starts = "Enter start" if self._job is None else "Enter keep"
             box.border_subtitle = f"{starts}  Tab next  ^s save  ^o open  Esc {'cancel' if self._job is None else 'close'}"
             yield Static(self._text, markup=False, id="what")
+            if self._job is not None:
+                yield Lines(id="course")
             for item in RECIPE:
                 yield from self._row(item.stage, self._lines[item.stage], item.stage)
             yield from self._row(FOLDER, self._folder, FOLDER, self._job is not None)
@@ -164,6 +169,8 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
     def draw_states(self) -> None:
         """Show each stage's meaning, or its state; a stage that has started cannot be edited any more."""
         states = stage_states(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
+        if (job := self._job) is not None:
+            self.query_one("#course", Lines).draw(lambda width, _: course_lines(job, time.monotonic(), width))
         for item in RECIPE:
             state, words = states[item.stage]
             sign, colour = SIGNS.get(state, (" ", colours.MUTED))
@@ -230,7 +237,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             if name in self._lines:
                 yield Static(markup=False, classes="state", id=f"state-{name}")
             yield Static(label, markup=False, classes="stage" if name in self._lines else "stage other")
-            field = Input(text, id=name, compact=True, select_on_focus=False, disabled=fixed)
+            field = Input(text, id=name, compact=True, select_on_focus=name in self._lines, disabled=fixed)
             field.cursor_blink = False
             yield field
             if name in self._lines:

@@ -20,7 +20,7 @@ from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefused
 from tui_pruner.tui.opening import Opening
-from tui_pruner.tui.panes.bars import footer_text, waiting_line
+from tui_pruner.tui.panes.bars import footer_lines, waiting_line
 from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST
@@ -48,6 +48,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.engine: EngineSession | None = None
         self.notes: list[tuple[str, bool]] = []
         self.doing = f"loading {opening.name}"
+        self.asking = False
         self._began = time.monotonic()
         self._beats = 0
         self._painted = asyncio.Event()
@@ -74,7 +75,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.call_after_refresh(self._painted.set)
         self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
         self.set_interval(BEAT_SECONDS, self._beat)
-        self.query_one("#footer", Lines).draw(lambda width, _: [footer_text(ACTIONS, width, pane="tree")])
+        self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree"))
         self.draw()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -85,13 +86,20 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         """Draw the state of loading; a screen that is being left loses its panes one by one."""
         if not self.children or self not in self.app.screen_stack:
             return
-        what = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self._began)}" if self.doing else "not loaded"
+        loading = f"{spinner(self._beats)} loading  {clock(time.monotonic() - self._began)}" if self.doing else "not loaded"
+        what = "not loaded until you answer" if self.asking else loading
         self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
         work = Activity(doing=self.doing, notes=self.notes, beat=self._beats)
         self.query_one("#jobs", JobsPane).show(work, self.automatic)
         width, height = self.size
         message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
         self.query_one("#too-small", Lines).draw(lambda *_: [message])
+
+    def wait_for_answer(self) -> None:
+        """Show that nothing is being loaded while a question about the file is open."""
+        self.asking = True
+        self.doing = f"{self.opening.name} waits for your answer"
+        self.draw()
 
     def note(self, text: str, failed: bool = False) -> None:
         """Add a line to the jobs pane."""

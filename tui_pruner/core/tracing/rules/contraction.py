@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from tui_pruner.core.model.predictions import storage_of
 from tui_pruner.core.tracing.labels import (
     AxisLabels,
     Labels,
+    ScaledLabels,
     along,
     channel_vector,
     compact,
     flat,
     nothing,
     varies,
+    vector_along,
 )
 from tui_pruner.core.tracing.rules.elementwise import lock_combined_with_constant, where_present
 from tui_pruner.core.tracing.state import CHANNEL_DIMS, Call, Flow, rule
-from tui_pruner.core.tracing.values import (
-    Strand,
-)
+from tui_pruner.core.tracing.values import ATTENTION, Attended, Strand
 
 COMPUTED = "is convolved with a weight that is computed, not stored"
 MULTIPLIED = "is multiplied with a weight that is computed, not stored"
@@ -198,6 +199,8 @@ def weight_product(flow: Flow, call: Call, rows: Tensor, axes: AxisLabels | None
         return
     flow.mark_vectors(out, "out")
     flow.put(call.result, along(out, call.result.ndim - 1, call.result.shape))
+    if flow.weight(weight) is not None and (bias is None or flow.weight(bias) is not None):
+        flow.values.products[storage_of(call.result)] = weight, bias
     if bias is not None and flow.weight(bias) is None:
         add_onto(flow, call, bias)
     elif bias is not None:
@@ -250,3 +253,38 @@ def side_by_side(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     a, b = (labels.narrow(-1, 0, 1).narrow(-2, 0, 1).expand(call.result.shape) for labels in (left, right))
     flow.unify_or_lock(call, a, b, "is multiplied with values that are no channels")
     flow.put(call.result, where_present(a, b))
+
+
+def make_up_for_roots(flow: Flow, scaling: bool) -> None:
+    """Lock the width that attention divides by the root of, or have the query's weights make up for it.
+
+    The quotient with the root of a smaller width is the same where the query is smaller by as much. `scaling`: a cut may change weights.
+    """
+    for attended in flow.values.attended:
+        labels = flow.known(attended.query)
+        if labels is None or (isinstance(labels, Tensor) and not varies(labels, -1)):
+            continue
+        scaled = scaled_rows(flow, attended, labels) if scaling and isinstance(labels, Tensor) else None
+        if scaled is None:
+            operation, reason = flow.record.note(ATTENTION, attended.path), "divides by the root of this width, since it is given no scale"
+            flow.lock_at(operation.index, [attended.query], reason, attended.query.ndim - 1, rank=3)
+            continue
+        if not any(np.array_equal(scaled.rows, other.rows) for other in flow.record.scaled):
+            flow.record.scaled.append(scaled)
+        for step in attended.steps:
+            flow.record.steps[step] = flow.record.steps[step][0], None
+
+
+def scaled_rows(flow: Flow, attended: Attended, labels: Tensor) -> ScaledLabels | None:
+    """The rows of the weight and bias that a query is the product of; None where a change of them would also change something else."""
+    values, rows = flow.values, flat(labels)
+    made, owners = values.products.get(storage_of(attended.query)), flow.record.source.owners(rows)
+    if made is None or values.reads[storage_of(attended.query)] or len(owners) != 1 or owners[0].dim != 0 or not rows.all():
+        return None
+    weights = [tensor for tensor in made if tensor is not None]
+    read = [flat(known) for other in attended.others if isinstance(known := flow.known(other), Tensor)]
+    used = [other.rows for other in flow.record.scaled if not np.array_equal(other.rows, rows)]
+    if any(values.reads[storage_of(tensor)] != 1 for tensor in weights) or any(np.isin(rows, other).any() for other in (*read, *used)):
+        return None
+    bias = flow.record.source.owners(flat(flow.elements(weights[1]))) if len(weights) > 1 else []
+    return ScaledLabels((*owners, *bias), rows, vector_along(labels, labels.ndim - 1))

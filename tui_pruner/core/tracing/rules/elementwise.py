@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, small, varies, vector_along
+from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, flat, small, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -157,6 +157,22 @@ def normalise_over_remaining(flow: Flow, call: Call, labels: Tensor) -> bool:
     return True
 
 
+def mean_over_remaining(flow: Flow, call: Call, labels: Tensor, dim: int) -> bool:
+    """Have the mean that a response normalisation takes of its channels be over those that are left, where that was asked for.
+
+    Its module has a weight for each channel and no parts, and what is removed is zero there (`GRN` of ConvNeXt V2).
+    """
+    weight, vector = flow.running._parameters.get("weight"), channel_vector(labels, dim)
+    if not flow.approximate or call.name != "mean" or weight is None or flow.running._modules or vector is None:
+        return False
+    own = flow.elements(weight)
+    if own.numel() != len(vector) or flow.values.is_filled(call.args[0]):
+        return False
+    flow.unify(call, flat(own), vector, dim)
+    flow.record.approximate.add(call.module)
+    return True
+
+
 @rule("embedding")
 def looked_up(flow: Flow, call: Call) -> None:
     """Label embedding vectors with the channels of the table's columns."""
@@ -204,6 +220,8 @@ def reduction(flow: Flow, call: Call) -> None:
     """Remove reduced dimensions without channels; lock channels that are reduced over."""
     source, labels, folded = call.args[0], flow.elements(call.args[0]), folded_dims(call)
     across = [d for d in folded if varies(labels, d)]
+    if across and len(folded) == 1 and mean_over_remaining(flow, call, labels, folded[0]):
+        return
     if across and not any(varies(labels, d) for d in range(labels.ndim) if d not in folded):
         flow.lock(call, [source], f"{call.name} mixes channels", rank=3)
         return
