@@ -269,6 +269,16 @@ def scaled_rows(net: Any, x: Tensor) -> Tensor:
     return (x.view(*x.shape[:2], 4, net.each) * net.weight[:6, 0, 0]).flatten(2)
 
 
+def sized(net: Any, x: Tensor) -> Tensor:
+    """A width that an attribute holds."""
+    return x.view(*x.shape[:2], net.wide)
+
+
+def to_width(net: Any, x: Tensor) -> Tensor:
+    """As many places as channels, which nothing trips over."""
+    return nn.functional.interpolate(sized(net, x).transpose(1, 2), size=net.wide).transpose(1, 2)
+
+
 CUT: dict[str, Callable[[], nn.Module]] = {
     "an image": Image,
     "a pixel shuffle": Shuffled,
@@ -292,6 +302,9 @@ LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a constant bound": (ConstantSlice, "slice takes channels by their place"),
     "groups of a product": (lambda: Between(depthwise, heads=4, each=6), "cannot read 23 channels"),
     "a weight of all rows": (lambda: Between(scaled_rows, each=6), "applies a row of fixed length"),
+    "a size of another dimension": (lambda: Between(to_width, wide=24), "uses the attribute wide for interpolate"),
+    "a place in another dimension": (lambda: Between(lambda net, x: sized(net, x) * x[:, -7 : net.wide], wide=24), "wide for an index"),
+    "a value": (lambda: Between(lambda net, x: sized(net, x).masked_fill(x > 0.2, net.wide), wide=24), "masked_fill is by"),
     "a caught failure": (lambda: Between(caught, wide=23), "view takes the place of sin"),
     "a name that no plan can hold": (lambda: Between(oddly_named, **{"a.wide": 24}), "the forward names this width"),
     "an empty reshape": (lambda: Between(empty, wide=24), "cannot join"),

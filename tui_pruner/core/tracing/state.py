@@ -93,7 +93,10 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 CHANNEL_DIMS = 2
 UNSTEADY = {"detach"}
 """Operations that PyTorch inserts in one run of a network and leaves out in the next."""
-ARITHMETIC = words("add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill")
+ARITHMETIC = words(
+    "add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill constant_pad_nd masked_fill where "
+    "softplus hardtanh leaky_relu elu celu threshold"
+)
 """Operations whose numbers are values; the numbers of others are sizes and positions, which may well be computed from a width."""
 ENDING = "output"
 """The name of the last step of a run, which has the numbers among what the forward returns."""

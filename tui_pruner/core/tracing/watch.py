@@ -29,7 +29,9 @@ from tui_pruner.core.tracing.widths import (
     ReadWidth,
     Sizes,
     WidthKept,
+    bounds,
     moves,
+    parts,
     plain,
     vectors_of,
     without_widths,
@@ -64,6 +66,9 @@ SILENT |= words(
     "var_mean norm cumsum argmax to float half double bfloat16 type_as contiguous clone zeros_like ones_like full_like empty_like"
 )
 """Functions that compute with no width of their own accord."""
+VALUED = SILENT - SHAPING - frozenset(GROUPS) - words("split __getitem__ pad _pad layer_norm group_norm instance_norm channel_shuffle")
+VALUED |= words("topk roll")
+"""Functions whose integers are counts, places or factors, and no sizes of what they are given."""
 UNLESS: dict[str, Callable[[Sequence[Any], dict[str, Any]], bool]] = {
     "squeeze": lambda args, named: len(args) + len(named) > 1,  # without a dimension, those of length 1 go
     "einsum": lambda args, named: len(args) <= 3,  # of more factors, those are multiplied first that make the smallest product
@@ -96,7 +101,8 @@ class Watch(KnownNumbers):
 
     `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `attend`: attention divides by the root of the
     width of its query's last dimension; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace
-    knows; `named`: the channels that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
+    knows; `named`: the channels that attributes count; `valued`: widths that became counts, places or factors, and of what; `blind`: the
+    sizes of another one were read; `kept`: a width was made a key.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class Watch(KnownNumbers):
         self.asked: tuple[str, Sequence[Any], dict[str, Any]] | None = None
         self.counted: list[CountedWidth] = []
         self.used: list[ReadWidth] = []
+        self.valued: list[tuple[ReadWidth, str]] = []
         self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
         self.deciding: dict[int, Known] = {}
         self.known = known
@@ -153,6 +160,7 @@ class Watch(KnownNumbers):
             if found:
                 sizes = {id(width) for width, *_ in self.counted[before:]}
                 self.used += [one for one in found if id(one) not in sizes and not (name in GROUPS and isinstance(one.made[0], list))]
+                self.valued += [(one, name) for one in found if name in VALUED and id(one) not in sizes]
 
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
@@ -170,16 +178,23 @@ class Watch(KnownNumbers):
             self._stretch(*args[:2])
         elif name == "__getitem__":
             self._reach(args[0], args[1] if isinstance(args[1], tuple) else (args[1],))
+        elif name == "split" and len(args) > 1:
+            before = [slice(None)] * (plain(kwargs.get("dim", args[2] if len(args) > 2 else 0)) % args[0].ndim)
+            for size in args[1] if isinstance(args[1], (tuple, list)) else (args[1],):
+                self._reach(args[0], (*before, slice(size)))
 
     def _reach(self, tensor: Tensor, index: Sequence[Any]) -> None:
-        """Note what an attribute must count to which a slice goes that takes all of a dimension."""
+        """Note what an attribute must count to which a slice goes that takes all of a dimension, and widths that are places in another."""
         labels = self.known(tensor)
-        for dim, one in enumerate(index):
-            if type(one) is not slice or not isinstance(labels, Tensor) or dim >= labels.ndim:
+        for dim, one in enumerate(index if isinstance(labels, Tensor) else ()):
+            if type(one) not in (slice, int, ReadWidth) or not isinstance(labels, Tensor) or dim >= labels.ndim:
                 return
-            end = one.stop
-            if type(end) is ReadWidth and isinstance(end.made[0], WidthName) and end.number == labels.shape[dim] and moves(labels, dim):
-                self.counted.append((end, vector_along(labels, dim), 0))
+            given: list[ReadWidth] = []
+            without_widths(one, given)
+            if not moves(labels, dim):
+                self.valued += [(width, "an index") for width in given]
+            elif len(given) == 1 and type(one) is slice and one.stop is given[0] and isinstance(one.stop.made[0], WidthName):
+                self.counted += [(one.stop, vector_along(labels, dim), 0)] if one.stop.number == labels.shape[dim] else []
 
     def _stretch(self, tensor: Tensor, other: Tensor) -> None:
         """Note what the sizes of another tensor must count where a tensor is expanded to them."""
@@ -209,7 +224,7 @@ class Watch(KnownNumbers):
 
     def forget(self) -> None:
         """Let go of the trace, which a width that a forward stored would keep in memory."""
-        self.counted = []
+        self.counted, self.valued = [], []
         self.used, self.deciding, self.made, self.known, self.attend = [], {}, set(), lambda tensor: None, lambda *_: None
 
     def note_returned(self, leaves: Iterable[Any]) -> None:
@@ -322,24 +337,6 @@ class Watch(KnownNumbers):
 def all_known(vectors: Sequence[Labels], rows: set[bytes]) -> bool:
     """Whether each of these vectors is known as a row, or carries no channel."""
     return all(vector.tobytes() in rows or not vector.any() for vector in vectors)
-
-
-def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the bounds of a slice must count; None where a bound is fixed, or the index is more than slices."""
-    index = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
-        return None
-    given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
-    found = parts([bound for bound, _ in given], [width for _, width in given])
-    others = [bound for place, one in enumerate(index) if place != dim for bound in (one.start, one.stop, one.step)]
-    return None if found is None else found + [(bound, None) for bound in others if type(bound) is ReadWidth]
-
-
-def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the sizes of a split must count; None where a size is fixed."""
-    each = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(widths)
-    known: list[ReadWidth] = [size for size in each if type(size) is ReadWidth]
-    return [*zip(known, widths)] if len(known) == len(each) == len(widths) else None
 
 
 @contextmanager

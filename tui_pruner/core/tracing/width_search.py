@@ -58,6 +58,14 @@ def name_by_what_they_count(record: FlowRecord) -> None:
             add_links(record, [linked(operation, known, whole)])
 
 
+def lock_values(record: FlowRecord, valued: Sequence[tuple[ReadWidth, str]]) -> None:
+    """Lock what attributes count that the forward also gives to a function as a count, a place or a factor, which no cut may change."""
+    for width, name in valued:
+        for held in {part.made[0] for part in width.parts() if isinstance(part.made[0], WidthName)} & record.named.keys():
+            operation = record.note(name, held.path)
+            record.lock(operation.index, record.named[held], f"the forward also uses the attribute {held.attribute} for {name}", rank=3)
+
+
 def is_one_channel(record: FlowRecord, vector: Labels) -> bool:
     """Whether several values of a vector belong to a single channel, so that a cut removes all of them or none."""
     channel = joined_labels(record).channel[vector]
