@@ -372,6 +372,26 @@ def test_plan_with_widths_that_the_module_lacks_is_refused(tmp_path):
             tp.apply_plan(around(Parts()), {**plan, "widths": widths})
 
 
+class Frozen(Free):
+    """One that lets nobody change its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rest = 24
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value == 18:
+            raise RuntimeError("frozen")
+        super().__setattr__(name, value)
+
+
+def test_class_that_refuses_a_width_is_told_of_in_a_sentence():
+    _, _, session = opened(Frozen)
+    session.apply(["1.enter=25%"])
+    with pytest.raises(tp.PlanError, match=r"1\.rest cannot be set to the width 18: frozen"):
+        session.model()
+
+
 def test_width_names_are_parsed_as_written():
     for name in (WidthName("", "width"), WidthName("a.0", "width"), WidthName("a.0", "widths", 2)):
         assert WidthName.parsed(str(name)) == name

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice, product
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -262,21 +263,29 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
     """Set attributes that hold widths, in a model that shares no modules with another.
 
     Raises:
-        PlanError: the model has no such attribute, or a smaller value.
+        PlanError: the model has no such attribute, or a smaller value, or refuses the width.
     """
     for text, width in widths.items():
         name = WidthName.parsed(text)
         before = value_of(model, name)
         if before is None or not 0 < width <= before:
             raise PlanError(f"the plan gives {text} the width {width}, which this module has as {before}")
-        module = model.get_submodule(name.path)
-        if name.position is None:
-            setattr(module, name.attribute, width)
-        else:
-            value = getattr(module, name.attribute)
-            items = [width if place == name.position else item for place, item in enumerate(value)]
-            made = list if isinstance(value, list) else getattr(type(value), "_make", type(value))  # of a named tuple
-            setattr(module, name.attribute, made(items))
+        try:
+            setattr(model.get_submodule(name.path), name.attribute, holding(model, name, width))
+        except Exception as error:  # a class may refuse to have its attributes set, and raise anything
+            raise PlanError(f"{text} cannot be set to the width {width}: {error or type(error).__name__}") from error
+
+
+def holding(model: nn.Module, name: WidthName, width: int) -> Any:
+    """What an attribute must be to hold a width, alone or at its position."""
+    if name.position is None:
+        return width
+    value = getattr(model.get_submodule(name.path), name.attribute)
+    items = [width if place == name.position else item for place, item in enumerate(value)]
+    if isinstance(value, list):
+        return items
+    made: Callable[[list[Any]], Any] = getattr(type(value), "_make", type(value))  # of a named tuple
+    return made(items)
 
 
 def lengths(vectors: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:

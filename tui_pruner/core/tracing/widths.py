@@ -114,7 +114,8 @@ class ReadWidth:
             if isinstance(first, list):
                 yield from ((labels, None) for labels in first)
             elif isinstance(first, WidthName):
-                yield from ((torch.from_numpy(self.watch.named[first]), 0) for _ in range(first in self.watch.named))
+                if first in self.watch.named:
+                    yield torch.from_numpy(self.watch.named[first]), 0
             elif not callable(first):
                 yield first, rest[0]
 
