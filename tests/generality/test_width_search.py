@@ -375,20 +375,21 @@ def test_plan_with_widths_that_the_module_lacks_is_refused(tmp_path):
 class Frozen(Free):
     """One that lets nobody change its attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception) -> None:
         super().__init__()
-        self.rest = 24
+        self.rest, self.error = 24, error
 
     def __setattr__(self, name: str, value: Any) -> None:
         if value == 18:
-            raise RuntimeError("frozen")
+            raise self.error
         super().__setattr__(name, value)
 
 
-def test_class_that_refuses_a_width_is_told_of_in_a_sentence():
-    _, _, session = opened(Frozen)
+@pytest.mark.parametrize("error, said", [(RuntimeError("frozen"), "frozen"), (AssertionError(), "AssertionError")])
+def test_class_that_refuses_a_width_is_told_of_in_a_sentence(error, said):
+    _, _, session = opened(functools.partial(Frozen, error))
     session.apply(["1.enter=25%"])
-    with pytest.raises(tp.PlanError, match=r"1\.rest cannot be set to the width 18: frozen"):
+    with pytest.raises(tp.PlanError, match=rf"1\.rest cannot be set to the width 18: {said}$"):
         session.model()
 
 

@@ -273,7 +273,7 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
         try:
             setattr(model.get_submodule(name.path), name.attribute, holding(model, name, width))
         except Exception as error:  # a class may refuse to have its attributes set, and raise anything
-            raise PlanError(f"{text} cannot be set to the width {width}: {error or type(error).__name__}") from error
+            raise PlanError(f"{text} cannot be set to the width {width}: {str(error) or type(error).__name__}") from error
 
 
 def holding(model: nn.Module, name: WidthName, width: int) -> Any:
