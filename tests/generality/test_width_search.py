@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -155,7 +155,137 @@ class Unequal(Constant):
         return self.leave(torch.cat((a.tanh(), b), -1))
 
 
+class Image(nn.Module):
+    """Rows of channels become an image of one channel for each row; attributes hold all its sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.height, self.width = 6, 2, 4
+        self.enter, self.inner = nn.Linear(24, 48), nn.Conv2d(6, 24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = self.enter(x).relu().view(-1, self.wide, self.height, self.width)
+        return self.inner(image).sin().sum((2, 3)).view(*x.shape[:2], -1)
+
+
+class Shuffled(nn.Module):
+    """A pixel shuffle by hand, whose factor is an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.factor = 6, 2
+        self.enter, self.inner = nn.Conv1d(24, 12, 1), nn.Conv1d(6, 24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.enter(x.transpose(1, 2))
+        y = y.view(len(x), self.wide, self.factor, -1).transpose(2, 3).reshape(len(x), self.wide, -1)
+        return self.inner(y).transpose(1, 2)[:, : x.shape[1]]
+
+
+class WholeOfHeads(nn.Module):
+    """Attention as timm once wrote it: one attribute holds the width of all heads, and a head's is computed from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.dim = 4, 32
+        self.qkv, self.proj = nn.Linear(24, 96), nn.Linear(32, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, self.dim // self.heads).permute(2, 0, 3, 1, 4)
+        attention = (q @ k.transpose(-2, -1) / 3).softmax(-1)
+        return self.proj((attention @ v).transpose(1, 2).reshape(*x.shape[:2], self.dim))
+
+
+class Three(NamedTuple):
+    """Three widths."""
+
+    first: int
+    second: int
+    third: int
+
+
+class Free(nn.Module):
+    """An attribute that leaves a size to PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rest = -1
+        self.enter, self.leave = nn.Linear(24, 24), nn.Linear(24, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.enter(x).relu().view(*x.shape[:2], self.rest))
+
+
+class Whole(nn.Module):
+    """A slice that takes all, as an attribute says that also counts the channels of another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = 24
+        self.enter, self.side, self.leave = nn.Linear(24, 24), nn.Linear(24, 24), nn.Linear(48, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = self.enter(x).relu()[:, :, : self.wide], self.side(x).view(*x.shape[:2], self.wide)
+        return self.leave(torch.cat(sides, -1))
+
+
+class Between(nn.Module):
+    """Two layers with something between them."""
+
+    def __init__(self, body: Callable[[Any, Tensor], Tensor], **attributes: Any) -> None:
+        super().__init__()
+        self.enter, self.leave, self.body = nn.Linear(24, 24), nn.Linear(24, 24), body
+        self.weight = nn.Parameter(torch.rand(24, 1, 3))
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(self.body(self, self.enter(x).relu()))
+
+
+def depthwise(net: Any, x: Tensor) -> Tensor:
+    """Groups that are computed from attributes which no size needs."""
+    return nn.functional.conv1d(x.transpose(1, 2), net.weight, padding=1, groups=net.heads * net.each).transpose(1, 2)
+
+
+def caught(net: Any, x: Tensor) -> Tensor:
+    """Goes on in another way where a reshape fails, as it does until one channel is gone."""
+    try:
+        return x.view(*x.shape[:2], net.wide)
+    except RuntimeError:
+        return x.sin()
+
+
+def oddly_named(net: Any, x: Tensor) -> Tensor:
+    return x.view(*x.shape[:2], getattr(net, "a.wide"))
+
+
+def empty(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([x, x[:, :0].reshape(x.shape[0], 0, net.wide)], 1)
+
+
+def scaled_rows(net: Any, x: Tensor) -> Tensor:
+    """One weight for each place in a row, whose length an attribute holds."""
+    return (x.view(*x.shape[:2], 4, net.each) * net.weight[:6, 0, 0]).flatten(2)
+
+
+def sized(net: Any, x: Tensor) -> Tensor:
+    """A width that an attribute holds."""
+    return x.view(*x.shape[:2], net.wide)
+
+
+def to_width(net: Any, x: Tensor) -> Tensor:
+    """As many places as channels, which nothing trips over."""
+    return nn.functional.interpolate(sized(net, x).transpose(1, 2), size=net.wide).transpose(1, 2)
+
+
 CUT: dict[str, Callable[[], nn.Module]] = {
+    "an image": Image,
+    "a pixel shuffle": Shuffled,
+    "the whole of heads": WholeOfHeads,
+    "a named tuple": lambda: Parts(named=Three(6, 10, 8)),
+    "a size that is left to PyTorch": Free,
+    "all of a dimension": Whole,
     "heads": Heads,
     "heads apart": Apart,
     "a tuple": Parts,
@@ -170,6 +300,15 @@ LOCKED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a computed scale": (functools.partial(Heads, "computed"), "computes with this width"),
     "a constant": (Constant, "is split into fixed widths [10, 14]"),
     "a constant bound": (ConstantSlice, "slice takes channels by their place"),
+    "groups of a product": (lambda: Between(depthwise, heads=4, each=6), "cannot read 23 channels"),
+    "a weight of all rows": (lambda: Between(scaled_rows, each=6), "applies a row of fixed length"),
+    "a size of another dimension": (lambda: Between(to_width, wide=24), "uses the attribute wide for interpolate"),
+    "a place in another dimension": (lambda: Between(lambda net, x: sized(net, x) * x[:, -7 : net.wide], wide=24), "wide for an index"),
+    "a value": (lambda: Between(lambda net, x: sized(net, x).masked_fill(x > 0.2, net.wide), wide=24), "masked_fill is by"),
+    "a caught failure": (lambda: Between(caught, wide=23), "view takes the place of sin"),
+    "a name that no plan can hold": (lambda: Between(oddly_named, **{"a.wide": 24}), "the forward names this width"),
+    "an empty reshape": (lambda: Between(empty, wide=24), "cannot join"),
+    "a full tensor": (lambda: Between(lambda net, x: x * torch.full((2, 1, 1), x.shape[-1] ** 0.5)), "full is by"),
     "a quarter by rounding": (Unequal, "is split into fixed widths [6, 18]"),
 }
 
@@ -231,6 +370,27 @@ def test_plan_with_widths_that_the_module_lacks_is_refused(tmp_path):
     for widths in ({"1.depth": 3}, {"1.widths[7]": 3}, {"1.widths[0]": 60}, {"elsewhere.widths[0]": 1}):
         with pytest.raises(tp.PlanError, match="which this module has as"):
             tp.apply_plan(around(Parts()), {**plan, "widths": widths})
+
+
+class Frozen(Free):
+    """One that lets nobody change its attributes."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.rest, self.error = 24, error
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value == 18:
+            raise self.error
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("error, said", [(RuntimeError("frozen"), "frozen"), (AssertionError(), "AssertionError")])
+def test_class_that_refuses_a_width_is_told_of_in_a_sentence(error, said):
+    _, _, session = opened(functools.partial(Frozen, error))
+    session.apply(["1.enter=25%"])
+    with pytest.raises(tp.PlanError, match=rf"1\.rest cannot be set to the width 18: {said}$"):
+        session.model()
 
 
 def test_width_names_are_parsed_as_written():

@@ -131,6 +131,11 @@ class WidthName:
         place = "" if self.position is None else f"[{self.position}]"
         return f"{self.path}.{self.attribute}{place}" if self.path else f"{self.attribute}{place}"
 
+    @staticmethod
+    def fits(attribute: str) -> bool:
+        """Whether a plan can name an attribute of this name."""
+        return not any(sign in attribute for sign in ".[")
+
     @classmethod
     def parsed(cls, text: str) -> WidthName:
         """Parse the text by which a plan names an attribute."""

@@ -380,9 +380,8 @@ class FlowRecord:
 
     def note(self, name: str, module: str) -> Operation:
         """Add an operation and return its number."""
-        operation = Operation(len(self.operations), name, module)
-        self.operations.append(operation)
-        return operation
+        self.operations.append(Operation(len(self.operations), name, module))
+        return self.operations[-1]
 
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
         """Tie two vectors of labels, position by position; positions that have no channel in either vector are left out."""
@@ -396,7 +395,6 @@ class FlowRecord:
         """Forbid the removal of these labels."""
         present = np.zeros(self.source.count, dtype=bool)
         present[labels] = True
-        present[0] = False
-        found = np.flatnonzero(present)
+        found = np.flatnonzero(present[1:]) + 1
         if len(found):
             self.locks.append(LockedLabels(operation, found, reason, dim, rank))

@@ -32,7 +32,7 @@ from tui_pruner.core.tracing.labels import (
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
 from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values
-from tui_pruner.core.tracing.watch import Watch, all_known
+from tui_pruner.core.tracing.watch import Watch, all_known, words
 from tui_pruner.domain.errors import TraceError
 
 
@@ -93,8 +93,9 @@ def into(table: dict[str, Rule], names: str) -> Callable[[Rule], Rule]:
 CHANNEL_DIMS = 2
 UNSTEADY = {"detach"}
 """Operations that PyTorch inserts in one run of a network and leaves out in the next."""
-ARITHMETIC = frozenset(
-    {"add", "sub", "rsub", "mul", "div", "pow", "clamp", "clamp_min", "clamp_max", "lerp", "addcmul", "full_like", "fill"}
+ARITHMETIC = words(
+    "add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill constant_pad_nd masked_fill where "
+    "softplus hardtanh leaky_relu elu celu threshold"
 )
 """Operations whose numbers are values; the numbers of others are sizes and positions, which may well be computed from a width."""
 ENDING = "output"

@@ -29,7 +29,7 @@ from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.core.tracing.watch import widths_in_attributes
-from tui_pruner.core.tracing.width_search import name_by_what_they_count
+from tui_pruner.core.tracing.width_search import lock_values, name_by_what_they_count
 from tui_pruner.core.tracing.widths import WidthKept, without_widths
 from tui_pruner.domain.deadlines import crowd
 from tui_pruner.domain.errors import Interruption, TraceError
@@ -310,6 +310,7 @@ def trace(
     if watch is not None:
         flow.record.counted = watch.counted
         name_by_what_they_count(flow.record)
+        lock_values(flow.record, watch.valued)
         flow.record.decided = watch.decided()
         watch.forget()
     flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})

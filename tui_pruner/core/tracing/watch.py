@@ -29,7 +29,9 @@ from tui_pruner.core.tracing.widths import (
     ReadWidth,
     Sizes,
     WidthKept,
+    bounds,
     moves,
+    parts,
     plain,
     vectors_of,
     without_widths,
@@ -47,9 +49,7 @@ GROUPS = {f"conv{turned}{sides}d": 7 if turned else 6 for sides in (1, 2, 3) for
 OF_ITSELF = object()
 """A size that PyTorch takes from the tensor itself."""
 SHAPING = frozenset({"view", "reshape", "unflatten", "view_as", "reshape_as"})
-SIZED = SHAPING | {"split", "chunk", "__getitem__"}
-"""Functions that may be given widths as sizes."""
-SILENT = SIZED | frozenset(GROUPS) | {"expand_as"}
+SILENT = SHAPING | frozenset(GROUPS) | {"split", "chunk", "__getitem__", "expand_as"}
 SILENT |= words(
     "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
     "is_floating_point is_contiguous get_device itemsize element_size is_mkldnn is_xla is_xpu is_inference detach detach_ linear "
@@ -66,6 +66,9 @@ SILENT |= words(
     "var_mean norm cumsum argmax to float half double bfloat16 type_as contiguous clone zeros_like ones_like full_like empty_like"
 )
 """Functions that compute with no width of their own accord."""
+VALUED = SILENT - SHAPING - frozenset(GROUPS) - words("split __getitem__ pad _pad layer_norm group_norm instance_norm channel_shuffle")
+VALUED |= words("topk roll")
+"""Functions whose integers are counts, places or factors, and no sizes of what they are given."""
 UNLESS: dict[str, Callable[[Sequence[Any], dict[str, Any]], bool]] = {
     "squeeze": lambda args, named: len(args) + len(named) > 1,  # without a dimension, those of length 1 go
     "einsum": lambda args, named: len(args) <= 3,  # of more factors, those are multiplied first that make the smallest product
@@ -98,7 +101,8 @@ class Watch(KnownNumbers):
 
     `quiet`: it gives plain integers and notes nothing; `known`: the labels of a tensor; `attend`: attention divides by the root of the
     width of its query's last dimension; `rows`: the vectors that are known as rows; `made`: the identities of all tensors that the trace
-    knows; `named`: the channels that attributes count; `blind`: the sizes of another one were read; `kept`: a width was made a key.
+    knows; `named`: the channels that attributes count; `valued`: widths that became counts, places or factors, and of what; `blind`: the
+    sizes of another one were read; `kept`: a width was made a key.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Watch(KnownNumbers):
         self.asked: tuple[str, Sequence[Any], dict[str, Any]] | None = None
         self.counted: list[CountedWidth] = []
         self.used: list[ReadWidth] = []
+        self.valued: list[tuple[ReadWidth, str]] = []
         self._indexed: list[tuple[ReadWidth, tuple[FrameType, int]]] = []
         self.deciding: dict[int, Known] = {}
         self.known = known
@@ -123,7 +128,6 @@ class Watch(KnownNumbers):
         self.made = made
         self.named = named
         self.blind = self.kept = False
-        self._followed = False
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one tensor function."""
@@ -144,13 +148,19 @@ class Watch(KnownNumbers):
                 mine = {id(one) for one in found}
                 self.used += [one for one, place in self._indexed if id(one) not in mine or place != (frame, frame.f_lasti)]
                 self._indexed.clear()
-        self.asked, self._followed = (name, args, kwargs or {}), False
+        self.asked, before = (name, args, kwargs or {}), len(self.counted)
         try:
             return super().__torch_function__(function, types, given, named)
+        except Exception:  # the forward may catch it, and go on in another way
+            if not self.quiet:
+                self.note((*args, *(kwargs or {}).values()))
+            raise
         finally:
             self.asked = None
-            if found and not (self._followed and name in SIZED):
-                self.used += [one for one in found if name not in GROUPS or not isinstance(one.made[0], list)]
+            if found:
+                sizes = {id(width) for width, *_ in self.counted[before:]}
+                self.used += [one for one in found if id(one) not in sizes and not (name in GROUPS and isinstance(one.made[0], list))]
+                self.valued += [(one, name) for one in found if name in VALUED and id(one) not in sizes]
 
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
@@ -161,11 +171,30 @@ class Watch(KnownNumbers):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:
             groups = kwargs.get("groups", args[GROUPS[name]] if len(args) > GROUPS[name] else 1)
-            computed = type(groups) is ReadWidth and not isinstance(groups.made[0], WidthName)
+            computed = type(groups) is ReadWidth and not any(isinstance(part.made[0], WidthName) for part in groups.parts())
             if len(args) < 2 or (not computed and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
             self._stretch(*args[:2])
+        elif name == "__getitem__":
+            self._reach(args[0], args[1] if isinstance(args[1], tuple) else (args[1],))
+        elif name == "split" and len(args) > 1:
+            before = [slice(None)] * (plain(kwargs.get("dim", args[2] if len(args) > 2 else 0)) % args[0].ndim)
+            for size in args[1] if isinstance(args[1], (tuple, list)) else (args[1],):
+                self._reach(args[0], (*before, slice(size)))
+
+    def _reach(self, tensor: Tensor, index: Sequence[Any]) -> None:
+        """Note what an attribute must count to which a slice goes that takes all of a dimension, and widths that are places in another."""
+        labels = self.known(tensor)
+        for dim, one in enumerate(index if isinstance(labels, Tensor) else ()):
+            if type(one) not in (slice, int, ReadWidth) or not isinstance(labels, Tensor) or dim >= labels.ndim:
+                return
+            given: list[ReadWidth] = []
+            without_widths(one, given)
+            if not moves(labels, dim):
+                self.valued += [(width, "an index") for width in given]
+            elif len(given) == 1 and type(one) is slice and one.stop is given[0] and isinstance(one.stop.made[0], WidthName):
+                self.counted += [(one.stop, vector_along(labels, dim), 0)] if one.stop.number == labels.shape[dim] else []
 
     def _stretch(self, tensor: Tensor, other: Tensor) -> None:
         """Note what the sizes of another tensor must count where a tensor is expanded to them."""
@@ -195,7 +224,7 @@ class Watch(KnownNumbers):
 
     def forget(self) -> None:
         """Let go of the trace, which a width that a forward stored would keep in memory."""
-        self.counted = []
+        self.counted, self.valued = [], []
         self.used, self.deciding, self.made, self.known, self.attend = [], {}, set(), lambda tensor: None, lambda *_: None
 
     def note_returned(self, leaves: Iterable[Any]) -> None:
@@ -265,7 +294,6 @@ class Watch(KnownNumbers):
         elif name == "chunk":
             pairs = [] if len({len(width) for width in widths}) == 1 else None
         self.counted += [(width, counted, operation) for width, counted in pairs or ()]
-        self._followed = self._followed or pairs is not None
         return pairs is not None
 
     def _shape(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor) -> Sequence[Any]:
@@ -285,9 +313,11 @@ class Watch(KnownNumbers):
         if not isinstance(labels, Tensor) or len(sizes) != labels.ndim:
             return None
         last = next((dim for dim in reversed(range(labels.ndim)) if varies(labels, dim)), -1)
-        if last >= 0 and type(sizes[last]) is not ReadWidth and sizes[last] is not OF_ITSELF and sizes[last] != -1:
+        left = sizes[last] is OF_ITSELF or plain(sizes[last]) == -1
+        if last >= 0 and type(sizes[last]) is not ReadWidth and not left:
             return None
-        return [(size, vector_along(labels, dim) if dim == last else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
+        counting = -1 if left else last
+        return [(size, vector_along(labels, dim) if dim == counting else None) for dim, size in enumerate(sizes) if type(size) is ReadWidth]
 
     def is_fixed(self, labels: Known, dim: int | None) -> bool:
         """Whether every cut leaves a dimension as long: where no labels change, or where it counts rows."""
@@ -307,24 +337,6 @@ class Watch(KnownNumbers):
 def all_known(vectors: Sequence[Labels], rows: set[bytes]) -> bool:
     """Whether each of these vectors is known as a row, or carries no channel."""
     return all(vector.tobytes() in rows or not vector.any() for vector in vectors)
-
-
-def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the bounds of a slice must count; None where a bound is fixed, or the index is more than slices."""
-    index = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
-        return None
-    given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
-    found = parts([bound for bound, _ in given], [width for _, width in given])
-    others = [bound for place, one in enumerate(index) if place != dim for bound in (one.start, one.stop, one.step)]
-    return None if found is None else found + [(bound, None) for bound in others if type(bound) is ReadWidth]
-
-
-def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
-    """What the sizes of a split must count; None where a size is fixed."""
-    each = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(widths)
-    known: list[ReadWidth] = [size for size in each if type(size) is ReadWidth]
-    return [*zip(known, widths)] if len(known) == len(each) == len(widths) else None
 
 
 @contextmanager
@@ -351,7 +363,7 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
             labels = [found for tensor in tensors if tensor is not None and (found := watch.known(tensor)) is not None]
             changed += [(state, name, state[name], ReadWidth(state[name], watch, (labels,))) for name in names]
         elif naming and not adapted and not is_plain(module):
-            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items())
+            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items() if WidthName.fits(name))
             changed += [(state, name, value, widths) for name, value, widths in held if widths is not None]
     for state, name, _, widths in changed:
         state[name] = widths

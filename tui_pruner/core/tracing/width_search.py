@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice, product
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.tracing.coupling import joined_labels
 from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices, WidthName
 from tui_pruner.core.tracing.inner_blocks import inside
 from tui_pruner.core.tracing.labels import BY_PLACE, Axis, FlowRecord, Labels, LinkedLabels, SizedLabels
@@ -46,14 +48,36 @@ class Guess:
 
 def name_by_what_they_count(record: FlowRecord) -> None:
     """Record that an attribute holds the width that it was used for as a size; what it counts in several places stays equally wide."""
+    rows = {link.operation: link.parts for link in record.links if link.kind}
     for width, vector, operation in record.counted:
         name, times = holder(width)
-        if name is None or vector is None or not vector.any():
+        if name is None or vector is None or not vector.any() or len(vector) != width.number or is_one_channel(record, vector):
             continue
-        whole = np.tile(vector, times)
+        whole = whole_of(vector, times, rows.get(operation, ()))
         known = record.named.setdefault(name, whole)
         if not np.array_equal(known, whole):
             add_links(record, [linked(operation, known, whole)])
+
+
+def lock_values(record: FlowRecord, valued: Sequence[tuple[ReadWidth, str]]) -> None:
+    """Lock what attributes count that the forward also gives to a function as a count, a place or a factor, which no cut may change."""
+    for width, name in valued:
+        for held in {part.made[0] for part in width.parts() if isinstance(part.made[0], WidthName)} & record.named.keys():
+            operation = record.note(name, held.path)
+            record.lock(operation.index, record.named[held], f"the forward also uses the attribute {held.attribute} for {name}", rank=3)
+
+
+def is_one_channel(record: FlowRecord, vector: Labels) -> bool:
+    """Whether several values of a vector belong to a single channel, so that a cut removes all of them or none."""
+    channel = joined_labels(record).channel[vector]
+    return len(vector) > 1 and bool((channel == channel[0]).all())
+
+
+def whole_of(vector: Labels, times: int, rows: Sequence[Labels]) -> Labels:
+    """So many rows together, of which the first is given: those that a view made, if they are known."""
+    if len(rows) >= times > 1 and np.array_equal(rows[0], vector):
+        return np.concatenate(rows[:times])
+    return np.tile(vector, times)
 
 
 def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
@@ -70,6 +94,8 @@ def holder(width: ReadWidth) -> tuple[WidthName | None, int]:
 def integers_of(module: nn.Module) -> Iterator[tuple[str, int | None, int]]:
     """The integers among a module's own attributes, alone or in a tuple or list, by name and position."""
     for name, value in vars(module).items():
+        if not WidthName.fits(name):
+            continue
         if type(value) is int:
             yield name, None, value
         elif isinstance(value, (tuple, list)):
@@ -237,20 +263,29 @@ def put_widths(model: nn.Module, widths: Mapping[str, int]) -> None:
     """Set attributes that hold widths, in a model that shares no modules with another.
 
     Raises:
-        PlanError: the model has no such attribute, or a smaller value.
+        PlanError: the model has no such attribute, or a smaller value, or refuses the width.
     """
     for text, width in widths.items():
         name = WidthName.parsed(text)
         before = value_of(model, name)
         if before is None or not 0 < width <= before:
             raise PlanError(f"the plan gives {text} the width {width}, which this module has as {before}")
-        module = model.get_submodule(name.path)
-        if name.position is None:
-            setattr(module, name.attribute, width)
-        else:
-            value = getattr(module, name.attribute)
-            items = [width if place == name.position else item for place, item in enumerate(value)]
-            setattr(module, name.attribute, items if isinstance(value, list) else type(value)(items))
+        try:
+            setattr(model.get_submodule(name.path), name.attribute, holding(model, name, width))
+        except Exception as error:  # a class may refuse to have its attributes set, and raise anything
+            raise PlanError(f"{text} cannot be set to the width {width}: {str(error) or type(error).__name__}") from error
+
+
+def holding(model: nn.Module, name: WidthName, width: int) -> Any:
+    """What an attribute must be to hold a width, alone or at its position."""
+    if name.position is None:
+        return width
+    value = getattr(model.get_submodule(name.path), name.attribute)
+    items = [width if place == name.position else item for place, item in enumerate(value)]
+    if isinstance(value, list):
+        return items
+    made: Callable[[list[Any]], Any] = getattr(type(value), "_make", type(value))  # of a named tuple
+    return made(items)
 
 
 def lengths(vectors: Sequence[Labels], alive: np.ndarray) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from types import FrameType
 from typing import Any, Protocol
@@ -114,7 +114,8 @@ class ReadWidth:
             if isinstance(first, list):
                 yield from ((labels, None) for labels in first)
             elif isinstance(first, WidthName):
-                yield from ((torch.from_numpy(self.watch.named[first]), 0) for _ in range(first in self.watch.named))
+                if first in self.watch.named:
+                    yield torch.from_numpy(self.watch.named[first]), 0
             elif not callable(first):
                 yield first, rest[0]
 
@@ -244,3 +245,21 @@ def vectors_of(labels: Known) -> list[Labels]:
     if isinstance(labels, AxisLabels):
         return [vector for vector in labels.vectors if vector is not None]
     return [flat(strand.labels) for strand in labels.strands]
+
+
+def bounds(args: Sequence[Any], widths: Sequence[Labels], dim: int) -> list[tuple[ReadWidth, Labels | None]] | None:
+    """What the bounds of a slice must count; None where a bound is fixed, or the index is more than slices."""
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if any(type(one) is not slice for one in index) or dim >= len(index) or index[dim].step is not None:
+        return None
+    given = [(bound, width) for bound, width in zip((index[dim].start, index[dim].stop), widths) if type(bound) is ReadWidth or bound]
+    found = parts([bound for bound, _ in given], [width for _, width in given])
+    others = [bound for place, one in enumerate(index) if place != dim for bound in (one.start, one.stop, one.step)]
+    return None if found is None else found + [(bound, None) for bound in others if type(bound) is ReadWidth]
+
+
+def parts(sizes: Any, widths: Sequence[Labels]) -> list[tuple[ReadWidth, Labels | None]] | None:
+    """What the sizes of a split must count; None where a size is fixed."""
+    each = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(widths)
+    known: list[ReadWidth] = [size for size in each if type(size) is ReadWidth]
+    return [*zip(known, widths)] if len(known) == len(each) == len(widths) else None

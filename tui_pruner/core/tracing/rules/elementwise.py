@@ -64,12 +64,24 @@ def together(flow: Flow, call: Call) -> None:
 
 
 def lock_broadcast_channel(flow: Flow, call: Call, tensor: Tensor, present: Sequence[Tensor]) -> bool:
-    """Lock a single channel that is broadcast over all channels of another tensor; return whether it is."""
+    """Lock a channel, or a row of them, that is broadcast over all channels of another tensor; return whether it is."""
     stretched = [d for d in range(1, call.result.ndim + 1) if d > tensor.ndim or tensor.shape[-d] == 1 < call.result.shape[-d]]
     met = any(varies(flow.elements(other), other.ndim - d) for other in present for d in stretched if d <= other.ndim)
     if met:
         flow.lock(call, [tensor], f"{call.name} applies it to all channels of another feature map", rank=3)
+        lock_as_long(flow, call, tensor, [d for d in range(1, tensor.ndim + 1) if d not in stretched], present)
     return met
+
+
+def lock_as_long(flow: Flow, call: Call, tensor: Tensor, dims: Sequence[int], present: Sequence[Tensor]) -> None:
+    """Lock the channels of other tensors that must stay as many as those of a locked one, along dimensions counted from the end."""
+    own = flow.elements(tensor)
+    for other in present:
+        labels = flow.elements(other)
+        if other is not tensor and any(
+            d <= other.ndim and varies(own, tensor.ndim - d) and not flow.watch.is_fixed(labels, other.ndim - d) for d in dims
+        ):
+            flow.lock(call, [other], f"{call.name} applies a row of fixed length to it", rank=3)
 
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:

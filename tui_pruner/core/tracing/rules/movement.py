@@ -34,6 +34,7 @@ from tui_pruner.core.tracing.state import Call, Flow, rule
 def reshape(flow: Flow, call: Call) -> None:
     """Reshape: a channel axis that is split becomes rows; merged axes join rows, or tie columns."""
     if not call.result.numel():
+        flow.watch.blind = True  # no element has a label that would show a fixed size
         return
     before = flow.elements(call.args[0])
     old_dims = changing(before)
