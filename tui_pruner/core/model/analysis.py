@@ -172,6 +172,7 @@ def traced(skeleton: nn.Module, given: Inputs | Sequence[int], approximate: bool
         except Late:
             raise
         except (TraceError, WidthKept):  # perhaps because of how it was watched
+            logger.info("the forward is traced again without a watch", exc_info=True)
             record = recorded(watched=False)
         coupling = couple_with_size_check(record, skeleton, given)
     return with_classes(coupling, skeleton).timed(time.perf_counter() - started)

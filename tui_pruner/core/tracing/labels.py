@@ -125,7 +125,7 @@ def changing(labels: Tensor) -> list[int]:
     return [dim for dim, side in enumerate(array.shape) if side > 1 and differs_along(array, dim)]
 
 
-def core(labels: Tensor, dims: Sequence[int]) -> Tensor:
+def condensed(labels: Tensor, dims: Sequence[int]) -> Tensor:
     """The labels along these dimensions, at the first position of all others; at least one dimension is left."""
     array = labels.numpy()[tuple([slice(None) if dim in dims else 0 for dim in range(labels.ndim)])]
     return torch.from_numpy(np.atleast_1d(array))
@@ -187,7 +187,7 @@ def segments(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, r
 
 def rows_of(labels: Tensor) -> list[Labels]:
     """The vectors along the last dimension that changes, one for each position in the others."""
-    array = core(labels, changing(labels)).numpy()
+    array = condensed(labels, changing(labels)).numpy()
     return list(array.reshape(-1, array.shape[-1]))
 
 

@@ -19,7 +19,7 @@ from tui_pruner.core.tracing.labels import (
     changing,
     channel_vector,
     compact,
-    core,
+    condensed,
     flat,
     reshaped,
     rows_of,
@@ -51,7 +51,7 @@ def reshape(flow: Flow, call: Call) -> None:
         join(flow, call, before, old_dims)
         flow.note_rows(rows_of(after))
     elif len(dims) > 1 and not flow.are_rows(rows_of(after)):
-        old, new = core(before, old_dims), core(after, dims)
+        old, new = condensed(before, old_dims), condensed(after, dims)
         if not is_widened(old, new) and not spread_out(flow, call, old, new):
             flow.lock(call, [call.args[0]], f"is folded from {list(old.shape)} to {list(new.shape)} channels")
 
