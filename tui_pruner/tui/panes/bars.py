@@ -14,7 +14,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui import colours
-from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action, Registry, shown
+from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action, Registry, key_of, shown
 from tui_pruner.tui.drawing import GLYPHS, change, fit, fit_middle, gain
 from tui_pruner.tui.panes.explanation import stop_line
 from tui_pruner.tui.panes.jobs import Activity, running_line
@@ -123,7 +123,7 @@ NEEDED = (
 """The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave")
 """Actions that leave a pane or screen: always visible."""
-NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
+NARROW_WORDS: Mapping[str, str] = {"explain": "why", "go-to-stage": "go", "hold-stage": "compare"}
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
@@ -164,10 +164,15 @@ def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[l
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
     taken = {key for action in own for key in action.keys.split(",")}
-    if width < ONE_LINE:
-        by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
+    by_id = {action.id: action for action in in_few_words(by_id.values(), width)}
     rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
     return own + rest, {action.id for action in own}
+
+
+def in_few_words(actions: Iterable[Action], width: int) -> list[Action]:
+    """The actions, with shorter words in a narrow window."""
+    short = NARROW_WORDS if width < ONE_LINE else {}
+    return [replace(action, footer=short[action.id]) if action.id in short else action for action in actions]
 
 
 def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
@@ -199,7 +204,7 @@ def _need(action: Action, needed: Collection[str]) -> int:
     """An action's rank for being dropped from the footer: higher ones first."""
     if action.id in LEAVING:
         return 0
-    return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
+    return NEEDED.index("mark") if action.pane or action.id in needed else NEEDED.index(action.id)
 
 
 def _line(actions: Sequence[Action], leading: str, disabled: Collection[str]) -> Text:
@@ -227,6 +232,15 @@ class HeaderBar(Lines):
         store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
 
 
+def with_way_to_steps(line: Text, width: int) -> Text:
+    """The last step's line with the key of the pane that a small window hides, if there is space."""
+    key, words = key_of("show-steps"), "steps and jobs"
+    missing = width - line.cell_len - len(key) - len(words) - 1
+    if missing < len(GAP):
+        return line
+    return Text.assemble(line, " " * missing, (key, f"bold {colours.WARNING}"), (f" {words}", colours.MUTED))
+
+
 class StatusBar(Lines):
     """In a small window the last step, or the chosen hop of an explanation, and the running job."""
 
@@ -236,12 +250,14 @@ class StatusBar(Lines):
 
         def lines(width: int, height: int) -> list[Text]:
             now, found = work(), view.explanation if with_explanation() else None
-            first = last_step(state, state.metrics, width - 2) if found is None else stop_line(found, width - 2)
+            first = (
+                with_way_to_steps(last_step(state, state.metrics, width - 2), width - 2) if found is None else stop_line(found, width - 2)
+            )
             if now.running:
                 return [first, running_line(now, width - 2)]
             return [first, Text(fit(now.doing, width - 2))] if now.doing else [first]
 
-        names = ("session", "pending", "preview", "metrics", "explanation", "doing", "focus", PROOFS, JOBS, BEAT, COLOURS)
+        names = ("session", "pending", "preview", "metrics", "explanation", "doing", "focus", "scan", PROOFS, JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.draw(lines))
 
 

@@ -85,18 +85,22 @@ def explain_title(explanation: OpenExplanation) -> str:
     return f"Explain {f' {GLYPHS.arrow} '.join(ends)}"
 
 
-def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:
-    """All lines of at most `width` cells, and the number of the chosen hop's line; 0 where none is chosen."""
+def explain_lines(explanation: OpenExplanation, width: int, after_steps: bool = False) -> tuple[list[Text], int]:
+    """All lines of at most `width` cells, and the number of the chosen hop's line; 0 where none is chosen.
+
+    `after_steps`: the model was cut since, and the channels are those of the checkpoint.
+    """
     found = explanation.found
     path: list[Cells] = [(short(hop.at), hop.operation, hop.detail) for hop in found.path]
     touches: list[Cells] = [(short(touched.layer), f"{touched.role} {touched.channels}", touched.because) for touched in found.touches]
     lines = [*_sentence(explanation, width), Text()]
+    numbered = ", channels of the checkpoint" if after_steps else ""
     if path:
-        lines.append(_heading("Path", plural(len(path), "hop")))
+        lines.append(_heading("Path", plural(len(path), "hop") + numbered))
         chosen = len(lines) + _line_of(path, explanation.chosen, width)
         lines += [*_table(path, explanation.chosen, 0, width), Text()]
     if touches:
-        lines.append(_heading(f"A cut of {short(found.first)} touches", plural(len({cells[0] for cells in touches}), "layer")))
+        lines.append(_heading(f"A cut of {short(found.first)} touches", plural(len({cells[0] for cells in touches}), "layer") + numbered))
         below = len(lines)
         lines += [*_table(touches, explanation.chosen, len(path), width), Text()]
     number = explanation.chosen

@@ -65,11 +65,23 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
             lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.spec.name for job in work.waiting)}", width).rstrip(), colours.MUTED))
-    space = max(height - len(lines), 0)
-    for note, failed in list(work.notes)[-space:] if space else []:
-        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
-        lines.append(Text.assemble((f"{sign} ", style), (fit_clauses(note, width - len(sign) - 1), style if failed else colours.MUTED)))
+    lines += note_lines(work.notes, width, max(height - len(lines), 0))
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
+
+
+def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> list[Text]:
+    """The last results: as many as fit in `height` lines, the newest of them wrapped where lines are left, the others without last clauses."""
+    taken = list(notes)[-height:] if height else []
+    left, found = height - len(taken), list[list[Text]]()
+    for note, failed in reversed(taken):
+        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
+        words, shade = wrapped(note, width - len(sign) - 1), style if failed else colours.MUTED
+        if len(words) > left + 1 or any(line.cell_len > width - len(sign) - 1 for line in words):
+            words = [Text(fit_clauses(note, width - len(sign) - 1))]
+        left -= len(words) - 1
+        leads = [(f"{sign} ", style)] + [(" " * (len(sign) + 1), style)] * (len(words) - 1)
+        found.append([Text.assemble(lead, (line.plain, shade)) for lead, line in zip(leads, words, strict=True)])
+    return [line for lines in reversed(found) for line in lines]
 
 
 def running_line(work: Activity, width: int) -> Text:
@@ -330,7 +342,7 @@ class JobsPane(Pane, inherit_bindings=False):
 
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Observe the jobs of a session."""
-        state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", JOBS, BEAT, COLOURS)
+        state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", "scan", JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data)))
 
     def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True) -> None:
