@@ -78,13 +78,8 @@ async def test_results_fill_the_tree_while_a_scan_runs_and_a_key_stops_it(scanni
     assert f"{GLYPHS.levels[4]}{GLYPHS.levels[8]}{GLYPHS.levels[8]}  .300" in desk.line("7 Conv")
     assert f"{GLYPHS.dot}  .006" in desk.line("3 Conv"), "half of it was not measured yet"
     lines = [line.plain for line in job_lines(desk.bench.work(), 90, 4)]
-    assert (
-        "9/153" in lines[0]
-        and "9/153" in desk.line("scan checkpoint")
-        and "elapsed" in lines[0]
-        and "S good enough, stops" in lines[0]
-        and "so far" not in lines[0]
-    )
+    assert "9/153" in desk.line("scan checkpoint"), "one count in the title and among the jobs"
+    assert "9/153" in lines[0] and "elapsed" in lines[0] and "S good enough, stops" in lines[0] and "so far" not in lines[0]
     assert lines[1].strip() == f"51 layers {GLYPHS.times} 3 ratios, model.3 -50%"
     await desk.press("S")
     await desk.until(lambda: job.state == DONE, "the end of the scan")

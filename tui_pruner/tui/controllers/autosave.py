@@ -221,7 +221,7 @@ class Autosave(Controller):
 
     def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
         """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
-        checkpoint, metrics, opening = self.jobs.checkpoint, self.state.metrics, self.opening
+        checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
         if checkpoint.data is None:
             checkpoint.data = saved.data
         alike = self._is_measured_alike(saved)

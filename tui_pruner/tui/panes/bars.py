@@ -123,14 +123,16 @@ NEEDED = (
 """The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave")
 """Actions that leave a pane or screen: always visible."""
-NARROW_WORDS: Mapping[str, str] = {"explain": "why", "go-to-stage": "go", "hold-stage": "compare"}
+NARROW_WORDS: Mapping[str, str] = {
+    "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",
+}  # fmt: skip
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "hop-1": "next hop", "back": "back"},
     FLOW: {"hop-1": "next that differs", "back": "back", "explain": "explain", "map": "map"},
-    STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
+    STEPS_PANE: {"next-pane": "pane", "all-jobs": "jobs", "lineage": "lineage", "front": "front"},
     SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
 """The workbench's most important actions in a pane, with their words there."""
@@ -160,11 +162,10 @@ def footer_lines(
 
 def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[list[Action], set[str]]:
     """The actions of the footer in their order, and the ids of those of the focused pane."""
-    by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
+    by_id, words = {action.id: action for action in in_few_words(actions, width)}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
     taken = {key for action in own for key in action.keys.split(",")}
-    by_id = {action.id: action for action in in_few_words(by_id.values(), width)}
     rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
     return own + rest, {action.id for action in own}
 
@@ -202,9 +203,9 @@ def _cells(action: Action) -> int:
 
 def _need(action: Action, needed: Collection[str]) -> int:
     """An action's rank for being dropped from the footer: higher ones first."""
-    if action.id in LEAVING:
+    if action.id in LEAVING or (action.id in needed and action.id == "next-pane"):
         return 0
-    return NEEDED.index("mark") if action.pane or action.id in needed else NEEDED.index(action.id)
+    return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
 
 
 def _line(actions: Sequence[Action], leading: str, disabled: Collection[str]) -> Text:
@@ -250,9 +251,8 @@ class StatusBar(Lines):
 
         def lines(width: int, height: int) -> list[Text]:
             now, found = work(), view.explanation if with_explanation() else None
-            first = (
-                with_way_to_steps(last_step(state, state.metrics, width - 2), width - 2) if found is None else stop_line(found, width - 2)
-            )
+            space = width - 2
+            first = stop_line(found, space) if found is not None else with_way_to_steps(last_step(state, state.metrics, space), space)
             if now.running:
                 return [first, running_line(now, width - 2)]
             return [first, Text(fit(now.doing, width - 2))] if now.doing else [first]

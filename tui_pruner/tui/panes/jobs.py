@@ -70,7 +70,7 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
 
 
 def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> list[Text]:
-    """The last results: as many as fit in `height` lines, the newest of them wrapped where lines are left, the others without last clauses."""
+    """The last results, as many as fit in `height` lines: the newest wrapped where lines are left, the others without last clauses."""
     taken = list(notes)[-height:] if height else []
     left, found = height - len(taken), list[list[Text]]()
     for note, failed in reversed(taken):
