@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from tui_pruner.domain.formatting import clock, plural, score
+from tui_pruner.domain.formatting import clock, legible, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
@@ -75,13 +76,29 @@ def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> li
     left, found = height - len(taken), list[list[Text]]()
     for note, failed in reversed(taken):
         sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
-        words, shade = wrapped(note, width - len(sign) - 1), style if failed else colours.MUTED
-        if len(words) > left + 1 or any(line.cell_len > width - len(sign) - 1 for line in words):
-            words = [Text(fit_clauses(note, width - len(sign) - 1))]
+        space, shade = width - len(sign) - 1, style if failed else colours.MUTED
+        words = _clauses_in_lines(note, space)
+        short = fit_clauses(note, space)
+        # The last clause, how long it took, is not worth a line of its own.
+        if len(words) > left + 1 or (note.startswith(f"{short}, ") and ", " not in note.removeprefix(f"{short}, ")):
+            words = [short]
         left -= len(words) - 1
         leads = [(f"{sign} ", style)] + [(" " * (len(sign) + 1), style)] * (len(words) - 1)
-        found.append([Text.assemble(lead, (line.plain, shade)) for lead, line in zip(leads, words, strict=True)])
+        found.append([Text.assemble(lead, (fit(line, space).rstrip(), shade)) for lead, line in zip(leads, words, strict=True)])
     return [line for lines in reversed(found) for line in lines]
+
+
+def _clauses_in_lines(note: str, width: int) -> list[str]:
+    """A result in lines of at most `width` cells, which end between clauses where those fit."""
+    lines: list[str] = []
+    clauses = legible(note).split(", ")
+    for number, clause in enumerate(clauses, start=1):
+        text = clause if number == len(clauses) else f"{clause},"
+        if lines and cell_len(lines[-1]) + 1 + cell_len(text) <= width:
+            lines[-1] += f" {text}"
+        else:
+            lines += [line.plain for line in wrapped(text, width)]
+    return lines
 
 
 def running_line(work: Activity, width: int) -> Text:
