@@ -387,8 +387,8 @@ class DetailPane(Pane, inherit_bindings=False):
         elif explanation is not None:
             space = self.scrollable_content_region.width
             cut = bool(state.session.steps)
-            line = explain_lines(explanation, space, cut)[1] if space else 0
-            self.draw(lambda width, _: explain_lines(explanation, width, cut)[0], explain_title(explanation), see=line)
+            line = explain_lines(explanation, space)[1] if space else 0
+            self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation, cut), see=line)
         elif flow is not None:
             space, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
             _, line, rows = flow_lines(flow, at, space) if space else ([], 0, 1)

@@ -79,28 +79,25 @@ INDENT = 4
 ON_ANOTHER = "on another layer or block: the path to it"
 
 
-def explain_title(explanation: OpenExplanation) -> str:
-    """The two ends of the explanation."""
+def explain_title(explanation: OpenExplanation, after_steps: bool = False) -> str:
+    """The two ends of the explanation; `after_steps`: the model was cut since, and the channels are those of the checkpoint."""
     ends = [short(name) for name in (explanation.found.first, explanation.found.second) if name]
-    return f"Explain {f' {GLYPHS.arrow} '.join(ends)}"
+    where = " in the checkpoint" if after_steps else ""
+    return f"Explain {f' {GLYPHS.arrow} '.join(ends)}{where}"
 
 
-def explain_lines(explanation: OpenExplanation, width: int, after_steps: bool = False) -> tuple[list[Text], int]:
-    """All lines of at most `width` cells, and the number of the chosen hop's line; 0 where none is chosen.
-
-    `after_steps`: the model was cut since, and the channels are those of the checkpoint.
-    """
+def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:
+    """All lines of at most `width` cells, and the number of the chosen hop's line; 0 where none is chosen."""
     found = explanation.found
     path: list[Cells] = [(short(hop.at), hop.operation, hop.detail) for hop in found.path]
     touches: list[Cells] = [(short(touched.layer), f"{touched.role} {touched.channels}", touched.because) for touched in found.touches]
     lines = [*_sentence(explanation, width), Text()]
-    numbered = ", channels of the checkpoint" if after_steps else ""
     if path:
-        lines.append(_heading("Path", plural(len(path), "hop") + numbered))
+        lines.append(_heading("Path", plural(len(path), "hop")))
         chosen = len(lines) + _line_of(path, explanation.chosen, width)
         lines += [*_table(path, explanation.chosen, 0, width), Text()]
     if touches:
-        lines.append(_heading(f"A cut of {short(found.first)} touches", plural(len({cells[0] for cells in touches}), "layer") + numbered))
+        lines.append(_heading(f"A cut of {short(found.first)} touches", plural(len({cells[0] for cells in touches}), "layer")))
         below = len(lines)
         lines += [*_table(touches, explanation.chosen, len(path), width), Text()]
     number = explanation.chosen
