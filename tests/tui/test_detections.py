@@ -10,6 +10,7 @@ import pytest
 from textual.widget import Widget
 
 from tests.tui.helpers import Desk
+from tests.tui.test_jobs_text import job
 from tui_pruner.domain.cuts import Amount, Asked
 from tui_pruner.engine.job_messages import Box, DetectedImage
 from tui_pruner.tui import colours
@@ -24,6 +25,7 @@ from tui_pruner.tui.screens.detections import (
     graphics,
     need_not_draw,
     places,
+    under_way,
     with_boxes,
 )
 from tui_pruner.tui.screens.stages import Stages
@@ -215,3 +217,10 @@ async def test_detection_job_is_cancelled_by_a_key(start, demo_checkpoint: Path,
         await desk.until(lambda: "cancelled" in desk.text, "its end")
         assert not desk.state.detected
         desk.queue.close()
+
+
+def test_waiting_detections_show_the_progress_of_the_running_job():
+    waiting = job("detect", "a → b", 2)
+    assert under_way(waiting, 20.0, job("validate", "step 2", done=16)) == "waits for validate step 2: validating 16/64  10 s"
+    assert under_way(waiting, 20.0) == "waits for the jobs before it"
+    assert under_way(job("detect", "a → b", done=16), 20.0) == "validating 16/64  10 s"

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.tui.helpers import Desk
+from tui_pruner.engine.messages import ExplainResult, Touched
+from tui_pruner.tui.panes.explanation import OpenExplanation, explain_title
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -90,3 +92,12 @@ async def test_explanation_fits_every_size_and_fills_a_small_window(desk):
         await desk.press("enter")
         await desk.until(lambda: "Backbone" in desk.text, "the tree")
         assert "2/10 6.m.0 add makes the channels of both one" in desk.text
+
+
+async def test_explanation_after_steps_says_that_its_channels_are_those_of_the_checkpoint():
+    found = ExplainResult(
+        first="model.8", second="", coupled=True, summary="8 touches 9.cv1 (input), nothing else", path=[],
+        touches=[Touched(layer="model.9.cv1", role="in", channels="all 256", because="reads it")],
+    )  # fmt: skip
+    shown = OpenExplanation(found, None)  # type: ignore[arg-type]
+    assert explain_title(shown) == "Explain 8" and explain_title(shown, after_steps=True) == "Explain 8 in the checkpoint"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
 from ultralytics.engine.exporter import export_formats
 
 from tui_pruner.engine.job_messages import ExportResult
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.export import FORMATS, export
 from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
 from tui_pruner.tui.opening import Opening
+from tui_pruner.tui.panes.jobs import job_lines
 from tui_pruner.tui.screens.forms import Chooser
 from tui_pruner.tui.screens.prompts import PathPrompt
 
@@ -35,7 +38,10 @@ async def test_cut_model_is_exported_to_the_requested_path(start, demo_checkpoin
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
         assert "digits-pruned.onnx" in desk.text
         await desk.press("ctrl+u", *str(target), "enter")
-        await desk.until(lambda: any("equal on 4 drawn images" in note for note, _ in desk.state.notes), "the file")
+        await desk.until(lambda: any("on 4 drawn images, " in note for note, _ in desk.state.notes), "the file")
+        note = next(note for note, _ in desk.state.notes if "drawn images" in note)
+        assert re.fullmatch(r"digits-pruned.onnx equal( to \de-\d+)? on 4 drawn images, [\d.]+ MB, [\d.]+ m?s", note)
+        assert " ".join(line.plain.strip() for line in job_lines(desk.bench.work(), 50, 6)).endswith(f"{GLYPHS.good} {note}")
         assert desk.state.session.unsaved, "a job's file is not a place where the user saved"
     weights = {tensor.name: tensor.dims for tensor in onnx.load(target).graph.initializer}
     assert weights["model.5.conv.weight"][0] == 90

@@ -169,3 +169,17 @@ def test_long_curve_is_thinned_and_keeps_its_ends():
         made.follow(JobProgress(done=number, total=5000, metrics={"train/loss": float(number)}), 30.0 + number)
     points = made.history["train/loss"]
     assert points[0] == 0.0 and points[-1] > 4900 and len(points) <= 400 and points == sorted(points)
+
+
+def test_last_results_are_wrapped_where_lines_are_left_and_lose_clauses_elsewhere():
+    long = "takes user_blocks.Excite, user_blocks.Gate from your own modules, which stock Ultralytics does not have"
+    notes = [("checkpoint mAP .894, 64 images, 3.2 s", False), (long, False)]
+    lines = [line.plain for line in job_lines(Activity(notes=notes), 50, 6)]
+    assert lines[0] == "✓ checkpoint mAP .894, 64 images, 3.2 s" and len(lines) == 4
+    assert lines[1].startswith("✓ takes") and " ".join(line.strip("✓ ") for line in lines[1:]) == long
+    assert [line.plain for line in job_lines(Activity(notes=notes), 50, 2)] == [lines[0], "✓ takes user_blocks.Excite"]
+    timed = [("step 12 mAP .894 (.880 to .912), 64 images, 1:12", False)]
+    assert [line.plain for line in job_lines(Activity(notes=timed), 46, 6)] == ["✓ step 12 mAP .894 (.880 to .912), 64 images"]
+    newest = [line.plain for line in job_lines(Activity(notes=[notes[1], *notes[:1] * 5]), 50, 6)]
+    assert len(newest) == 6 and newest[0] == "✓ takes user_blocks.Excite"
+    assert all(len(line) <= 20 for line in (line.plain for line in job_lines(Activity(notes=[("x" * 90, True)]), 20, 6)))

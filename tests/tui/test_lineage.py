@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.tui.helpers import check_golden
 from tests.tui.test_recovering import NUMBERS
-from tui_pruner.domain.lineage import ORIGINAL, STEP, Lineage, Stage, from_stages
+from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
 from tui_pruner.storage import sessions
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.lineage import Shown, graph_lines, stage_lines
@@ -171,3 +174,34 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
     async with start(opening=Opening.of(resumed)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
+
+
+async def test_metric_measured_in_the_session_of_a_recovered_file_is_in_the_lineage_of_the_original(
+    start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    file, data = tmp_path / "refit.pt", str(demo_data)
+    shutil.copy(demo_checkpoint, file)
+    own = {"steps": [], "checkpoint": demo_checkpoint.name, "sha256": hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()}
+    common = {"imgsz": 64, "images": 2, "data": data, "data_status": sessions.status_of_data(data), "steps": 0}
+    made = Stage(f"{FILE}{file}", f"{own['sha256'][:16]}:", "reconstruct", "refit.pt", 2_500_000, 380_000_000, path=str(file))
+    for session in (
+        sessions.SavedSession(id="original", model=str(demo_checkpoint), plan=own, marks=["model.5"], lineage=[made.plain], **common),
+        sessions.SavedSession(
+            id="refit", model=str(file), plan={"steps": [], "sha256": "b" * 64}, metrics={"": 0.851}, intervals={"": (0.82, 0.88)},
+            latencies={"": 6.9}, **common,
+        ),
+    ):  # fmt: skip
+        kept = sessions.SessionFile(session.id)
+        kept.keep(session)
+        kept.close()
+    async with start(opening=Opening.of(sessions.session_to_resume("original"))) as desk:
+        await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+        found = desk.state.lineage.stages[made.id]
+        assert (found.metric, found.low, found.high, found.latency, found.data) == (0.851, 0.82, 0.88, 6.9, data)
+        await desk.press("H")
+        await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
+        assert ".851" in desk.line("refit.pt") and ".820 to .880" in desk.line("refit.pt")
+    later = next(session.saved_at for session in sessions.sessions() if session.id == "refit") + 5
+    assert sessions.measured_session(str(file), sessions.sessions()) is not None
+    os.utime(file, (later, later))
+    assert sessions.measured_session(str(file), sessions.sessions()) is None, "the file was overwritten since"

@@ -41,12 +41,14 @@ def scan_progress(upto: int, first: int = 0) -> str:
     return json.dumps({"done": upto, "total": WANTED, "doing": doing, "metrics": metrics, "found": found.model_dump()})
 
 
+FAILED = json.dumps({"done": 9, "total": WANTED, "doing": "51 layers x 3 ratios, model.3 -50%", "metrics": {}})
+"""The report of a trial that ended without a result."""
 SCRIPT = f"""
 def stop(*_):
     say(result=json.loads({STOPPED.model_dump_json()!r}))
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-for line in {[scan_progress(0), scan_progress(2), scan_progress(8, 2)]!r}: say(progress=json.loads(line))
+for line in {[scan_progress(0), scan_progress(2), scan_progress(8, 2), FAILED]!r}: say(progress=json.loads(line))
 while True: signal.pause()
 """
 
@@ -69,15 +71,16 @@ def scanning(desk: Desk, demo_data: Path) -> Iterator[Desk]:
 async def test_results_fill_the_tree_while_a_scan_runs_and_a_key_stops_it(scanning: Desk):
     desk = scanning
     await desk.press("S")
-    await desk.until(lambda: "scan: 8 of 153 trials" in desk.text, "eight results")
+    await desk.until(lambda: "scan: 9 of 153 trials" in desk.text, "eight results and a failure")
     job = desk.queue.running
     assert job is not None and job.state == RUNNING and job.parameters.stops_early
     assert "Drop@30%" in desk.text and f"{GLYPHS.levels[1]}" in desk.line("5 Conv") and ".060" in desk.line("5 Conv")
     assert f"{GLYPHS.levels[4]}{GLYPHS.levels[8]}{GLYPHS.levels[8]}  .300" in desk.line("7 Conv")
     assert f"{GLYPHS.dot}  .006" in desk.line("3 Conv"), "half of it was not measured yet"
     lines = [line.plain for line in job_lines(desk.bench.work(), 90, 4)]
-    assert "8/153" in lines[0] and "elapsed" in lines[0] and "S good enough, stops" in lines[0] and "so far" not in lines[0]
-    assert lines[1].strip() == f"model.3 {GLYPHS.minus}30%: −.006, 51 layers {GLYPHS.times} 3 ratios"
+    assert "9/153" in desk.line("scan checkpoint"), "one count in the title and among the jobs"
+    assert "9/153" in lines[0] and "elapsed" in lines[0] and "S good enough, stops" in lines[0] and "so far" not in lines[0]
+    assert lines[1].strip() == f"51 layers {GLYPHS.times} 3 ratios, model.3 -50%"
     await desk.press("S")
     await desk.until(lambda: job.state == DONE, "the end of the scan")
     assert job.outcome.figure.startswith("scan stopped after 8 of 153 trials, 16 images")

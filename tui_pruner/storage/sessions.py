@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +244,16 @@ def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     same = [session for session in sessions() if here / session.model == here / model]
     own = [session for session in same if session.plan.get("sha256") == sha256 and not session.running]
     return _with_work_first(own)
+
+
+def measured_session(file: str, measured: Sequence[SavedSession]) -> SavedSession | None:
+    """The newest of these sessions that has measured a file as it is now, without a step; a running one counts too."""
+    here = Path(_current_folder())
+    with contextlib.suppress(OSError):
+        changed = (here / file).stat().st_mtime
+        same = (session for session in measured if here / session.model == here / file and session.saved_at >= changed)
+        return next((session for session in same if {*session.metrics, *session.latencies} & {""}), None)
+    return None
 
 
 def last_session(model: str, sha256: str) -> SavedSession | None:

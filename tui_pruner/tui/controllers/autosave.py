@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.forecast import Forecast
 from tui_pruner.domain.formatting import ago, plural
+from tui_pruner.domain.lineage import FILE, file_id
 from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
@@ -196,11 +198,30 @@ class Autosave(Controller):
         untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
         newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
         restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
+        self._take_figures_of_files()
         return alike and timed_alike
+
+    def _take_figures_of_files(self) -> None:
+        """Give the other files of the lineage what their own sessions have measured and this one does not know."""
+        from tui_pruner.storage.sessions import measured_session, sessions
+
+        lineage, data = self.state.lineage, self.jobs.checkpoint.data
+        files = [stage for stage in lineage if stage.path and stage.id != file_id(self.state.opened.model.sha256) and stage.metric is None]
+        known = sessions() if files else []
+        for stage in files:
+            own = measured_session(stage.path, known)
+            if own is None or stage.id not in (f"{FILE}{stage.path}", file_id(str(own.plan.get("sha256", "")))):
+                continue
+            if "" in own.metrics and self._is_measured_alike(own):
+                low, high = own.intervals.get("", (None, None))
+                stage = replace(stage, metric=own.metrics[""], low=low, high=high, data=data or "")
+            if "" in own.latencies and self._is_timed_alike(own):
+                stage = replace(stage, latency=own.latencies[""])
+            lineage.put(stage)
 
     def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
         """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
-        checkpoint, metrics, opening = self.jobs.checkpoint, self.state.metrics, self.opening
+        checkpoint, metrics = self.jobs.checkpoint, self.state.metrics
         if checkpoint.data is None:
             checkpoint.data = saved.data
         alike = self._is_measured_alike(saved)
@@ -214,10 +235,15 @@ class Autosave(Controller):
             if saved.scan and self.state.scan is None:
                 scan = scan_of(saved.scan)
                 self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
-        timed_alike = (saved.imgsz, saved.classes, saved.device) == (opening.imgsz, opening.classes, opening.device)
+        timed_alike = self._is_timed_alike(saved)
         if timed_alike:
             metrics.latencies = {**saved.latencies, **metrics.latencies}
         return alike, timed_alike
+
+    def _is_timed_alike(self, saved: SavedSession) -> bool:
+        """Whether the settings that a latency depends on are the same now."""
+        opening = self.opening
+        return (saved.imgsz, saved.classes, saved.device) == (opening.imgsz, opening.classes, opening.device)
 
     def _is_measured_alike(self, saved: SavedSession) -> bool:
         """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""

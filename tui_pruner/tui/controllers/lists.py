@@ -257,6 +257,11 @@ class ImageListController(ListController):
         own = [job for job in self._queue.jobs if (job.spec.kind, job.spec.key) == (DETECT, self.pair.key)]
         return own[-1] if own else None
 
+    @property
+    def running(self) -> QueuedJob | None:
+        """The job that runs now, which another may wait for."""
+        return self._queue.running
+
     def move(self, by: int) -> None:
         """Go to another image."""
         found = self.result.images if self.result is not None else []

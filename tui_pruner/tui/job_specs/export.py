@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.formatting import file_size, plural
+from tui_pruner.domain.formatting import file_size, plural, tiny
 from tui_pruner.domain.lineage import file_id
 from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
@@ -68,8 +68,9 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
             details.append(("differs by", f"{result.relative_difference:.1e} relative on {images}"))
         if result.output is None:
             return JobOutcome("NOT written: outputs differ from the PyTorch model", details, result.notes)
-        word = {True: f"equal on {images}", None: "not compared", False: "not equal"}[result.equal]
-        return JobOutcome(f"{file_size(result.bytes)}, {word}", [("file", result.output), *details], result.notes)
+        by = f" to {tiny(result.relative_difference)}" if result.relative_difference else ""
+        word = {True: f"equal{by} on {images}", None: "not compared", False: "not equal"}[result.equal]
+        return JobOutcome(f"{word}, {file_size(result.bytes)}", [("file", result.output), *details], result.notes)
 
     return JobSpec(EXPORT, Path(output).name, output, parameters, take, fields["data"])
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         PlanPoint,
         RivalResult,
         ScanDrops,
+        ScanFound,
         ScanParameters,
         ScanResult,
         ScanTrial,
@@ -162,24 +163,33 @@ class ScanSoFar:
         self._hand_over = hand_over
         self._layers: dict[int, list[str]] = {}
         self._trials: list[ScanTrial] = []
+        self._about = ("", 0.0, 0)
+        self._counted = (0, 0)
 
     def follow(self, progress: JobProgress) -> str:
         """Add what was found since the last report; return the newest of it in one line."""
         from tui_pruner.engine.search_messages import ScanFound
 
         doing = progress.doing.replace(" x ", f" {GLYPHS.times} ")
-        if progress.found is None:
+        found = ScanFound.model_validate(progress.found) if progress.found is not None else None
+        if found is not None:
+            self._take(found)
+        counted = (progress.done, self._counted[1] if found is None else found.wanted)
+        if found is not None or (counted[1] and counted != self._counted):  # a trial that failed counts too, as in the job's own figure
+            self._counted = counted
+            self._hand_over(by_layers(self._trials, self._about, self._ground, self._layers, counted))
+        if found is None:
             return doing
-        found = ScanFound.model_validate(progress.found)
-        if found.layers:
-            self._layers, self._trials = found.layers, []
-        self._trials += found.trials
-        about = (found.name, found.baseline, found.images)
-        self._hand_over(by_layers(self._trials, about, self._ground, self._layers, (progress.done, found.wanted)))
         if not (found.trials and progress.metrics):
             return doing
         grid, _, trial = doing.partition(", ")
         return f"{trial.replace(' -', f' {GLYPHS.minus}')}: {drop(found.trials[-1].drop)}, {grid}"
+
+    def _take(self, found: ScanFound) -> None:
+        if found.layers:
+            self._layers, self._trials = found.layers, []
+        self._trials += found.trials
+        self._about = (found.name, found.baseline, found.images)
 
 
 def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanned], None]) -> JobSpec:

@@ -14,7 +14,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, giga, plural, score
 from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui import colours
-from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action, Registry, shown
+from tui_pruner.tui.actions import DETAIL, FLOW, MAP, PATH, SLIDER, STEPS_PANE, Action, Registry, key_of, shown
 from tui_pruner.tui.drawing import GLYPHS, change, fit, fit_middle, gain
 from tui_pruner.tui.panes.explanation import stop_line
 from tui_pruner.tui.panes.jobs import Activity, running_line
@@ -123,14 +123,16 @@ NEEDED = (
 """The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave")
 """Actions that leave a pane or screen: always visible."""
-NARROW_WORDS: Mapping[str, str] = {"explain": "why"}
+NARROW_WORDS: Mapping[str, str] = {
+    "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",
+}  # fmt: skip
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
     MAP: {"map": "tree"},
     DETAIL: {"explain": "explain", "flow": "flow", "path-to": "path to"},
     PATH: {"map": "map", "path-to": "path to", "hop-1": "next hop", "back": "back"},
     FLOW: {"hop-1": "next that differs", "back": "back", "explain": "explain", "map": "map"},
-    STEPS_PANE: {"all-jobs": "jobs", "lineage": "lineage", "front": "front"},
+    STEPS_PANE: {"next-pane": "pane", "all-jobs": "jobs", "lineage": "lineage", "front": "front"},
     SLIDER: {"map": "map", "front": "front", "apply": "apply", "help": "help"},
 }
 """The workbench's most important actions in a pane, with their words there."""
@@ -160,14 +162,18 @@ def footer_lines(
 
 def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[list[Action], set[str]]:
     """The actions of the footer in their order, and the ids of those of the focused pane."""
-    by_id, words = {action.id: action for action in actions}, PANE_WORDS.get(pane, {})
+    by_id, words = {action.id: action for action in in_few_words(actions, width)}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
     taken = {key for action in own for key in action.keys.split(",")}
-    if width < ONE_LINE:
-        by_id |= {id: replace(by_id[id], footer=word) for id, word in NARROW_WORDS.items() if id in by_id}
     rest = [by_id[id] for id in FOOTER if pane != SLIDER and id in by_id and not taken & set(by_id[id].keys.split(","))]
     return own + rest, {action.id for action in own}
+
+
+def in_few_words(actions: Iterable[Action], width: int) -> list[Action]:
+    """The actions, with shorter words in a narrow window."""
+    short = NARROW_WORDS if width < ONE_LINE else {}
+    return [replace(action, footer=short[action.id]) if action.id in short else action for action in actions]
 
 
 def fitting(actions: Sequence[Action], width: int, leading: str = "", needed: Collection[str] = (), disabled: Collection[str] = ()) -> Text:
@@ -197,7 +203,7 @@ def _cells(action: Action) -> int:
 
 def _need(action: Action, needed: Collection[str]) -> int:
     """An action's rank for being dropped from the footer: higher ones first."""
-    if action.id in LEAVING:
+    if action.id in LEAVING or (action.id in needed and action.id == "next-pane"):
         return 0
     return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
 
@@ -227,6 +233,15 @@ class HeaderBar(Lines):
         store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
 
 
+def with_way_to_steps(line: Text, width: int) -> Text:
+    """The last step's line with the key of the pane that a small window hides, if there is space."""
+    key, words = key_of("show-steps"), "steps and jobs"
+    missing = width - line.cell_len - len(key) - len(words) - 1
+    if missing < len(GAP):
+        return line
+    return Text.assemble(line, " " * missing, (key, f"bold {colours.WARNING}"), (f" {words}", colours.MUTED))
+
+
 class StatusBar(Lines):
     """In a small window the last step, or the chosen hop of an explanation, and the running job."""
 
@@ -236,12 +251,13 @@ class StatusBar(Lines):
 
         def lines(width: int, height: int) -> list[Text]:
             now, found = work(), view.explanation if with_explanation() else None
-            first = last_step(state, state.metrics, width - 2) if found is None else stop_line(found, width - 2)
+            space = width - 2
+            first = stop_line(found, space) if found is not None else with_way_to_steps(last_step(state, state.metrics, space), space)
             if now.running:
                 return [first, running_line(now, width - 2)]
             return [first, Text(fit(now.doing, width - 2))] if now.doing else [first]
 
-        names = ("session", "pending", "preview", "metrics", "explanation", "doing", "focus", PROOFS, JOBS, BEAT, COLOURS)
+        names = ("session", "pending", "preview", "metrics", "explanation", "doing", "focus", "scan", PROOFS, JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.draw(lines))
 
 

@@ -189,7 +189,7 @@ def widths_lines(detail: Detail, state: AppState, width: int, height: int) -> li
     if not detail.widths or height < 3:
         return []
     scanned = state.scan is not None and layer.name in state.scan.layers
-    metric = [(state.scan.metric, max(len(state.scan.metric) + 1, 8))] if state.scan is not None and scanned else []
+    metric = [(f"~{state.scan.metric}", max(len(state.scan.metric) + 2, 8))] if state.scan is not None and scanned else []
     columns = (*WIDTH_COLUMNS, *metric)
     while sum(cells for _, cells in columns) > width:
         columns = columns[:-1]
@@ -220,7 +220,7 @@ def _drop_alone(state: AppState, layer: LayerView, now: int, keep: int) -> str:
     drops = state.scan.layers.get(layer.name) if state.scan is not None else None
     found = [drop_at(drops, 1 - width / layer.out_channels) for width in (now, keep)] if drops else [None]
     fallen = [fall for fall in found if fall is not None]
-    return f"~{drop(fallen[1] - fallen[0])}" if len(fallen) == 2 else ""
+    return drop(fallen[1] - fallen[0]) if len(fallen) == 2 else ""
 
 
 LAYER_COLUMNS = (("channels", 11), ("params", 8), ("FLOPs", 8))

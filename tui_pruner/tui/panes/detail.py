@@ -386,8 +386,9 @@ class DetailPane(Pane, inherit_bindings=False):
             self.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
         elif explanation is not None:
             space = self.scrollable_content_region.width
+            cut = bool(state.session.steps)
             line = explain_lines(explanation, space)[1] if space else 0
-            self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation), see=line)
+            self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation, cut), see=line)
         elif flow is not None:
             space, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
             _, line, rows = flow_lines(flow, at, space) if space else ([], 0, 1)

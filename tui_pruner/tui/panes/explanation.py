@@ -79,10 +79,11 @@ INDENT = 4
 ON_ANOTHER = "on another layer or block: the path to it"
 
 
-def explain_title(explanation: OpenExplanation) -> str:
-    """The two ends of the explanation."""
+def explain_title(explanation: OpenExplanation, after_steps: bool = False) -> str:
+    """The two ends of the explanation; `after_steps`: the model was cut since, and the channels are those of the checkpoint."""
     ends = [short(name) for name in (explanation.found.first, explanation.found.second) if name]
-    return f"Explain {f' {GLYPHS.arrow} '.join(ends)}"
+    where = " in the checkpoint" if after_steps else ""
+    return f"Explain {f' {GLYPHS.arrow} '.join(ends)}{where}"
 
 
 def explain_lines(explanation: OpenExplanation, width: int) -> tuple[list[Text], int]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from tui_pruner.domain.formatting import clock, plural, score
+from tui_pruner.domain.formatting import clock, legible, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
@@ -65,11 +66,39 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
             lines.append(Text(f"  {fit_clauses(told[0], width - 2)}", colours.MUTED))
     if work.waiting:
         lines.append(Text(fit(f"  then {', '.join(job.spec.name for job in work.waiting)}", width).rstrip(), colours.MUTED))
-    space = max(height - len(lines), 0)
-    for note, failed in list(work.notes)[-space:] if space else []:
-        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
-        lines.append(Text.assemble((f"{sign} ", style), (fit_clauses(note, width - len(sign) - 1), style if failed else colours.MUTED)))
+    lines += note_lines(work.notes, width, max(height - len(lines), 0))
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
+
+
+def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> list[Text]:
+    """The last results, as many as fit in `height` lines: the newest wrapped where lines are left, the others without last clauses."""
+    taken = list(notes)[-height:] if height else []
+    left, found = height - len(taken), list[list[Text]]()
+    for note, failed in reversed(taken):
+        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
+        space, shade = width - len(sign) - 1, style if failed else colours.MUTED
+        words = _clauses_in_lines(note, space)
+        short = fit_clauses(note, space)
+        # The last clause, how long it took, is not worth a line of its own.
+        if len(words) > left + 1 or (note.startswith(f"{short}, ") and ", " not in note.removeprefix(f"{short}, ")):
+            words = [short]
+        left -= len(words) - 1
+        leads = [(f"{sign} ", style)] + [(" " * (len(sign) + 1), style)] * (len(words) - 1)
+        found.append([Text.assemble(lead, (fit(line, space).rstrip(), shade)) for lead, line in zip(leads, words, strict=True)])
+    return [line for lines in reversed(found) for line in lines]
+
+
+def _clauses_in_lines(note: str, width: int) -> list[str]:
+    """A result in lines of at most `width` cells, which end between clauses where those fit."""
+    lines: list[str] = []
+    clauses = legible(note).split(", ")
+    for number, clause in enumerate(clauses, start=1):
+        text = clause if number == len(clauses) else f"{clause},"
+        if lines and cell_len(lines[-1]) + 1 + cell_len(text) <= width:
+            lines[-1] += f" {text}"
+        else:
+            lines += [line.plain for line in wrapped(text, width)]
+    return lines
 
 
 def running_line(work: Activity, width: int) -> Text:
@@ -330,7 +359,7 @@ class JobsPane(Pane, inherit_bindings=False):
 
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Observe the jobs of a session."""
-        state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", JOBS, BEAT, COLOURS)
+        state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", "scan", JOBS, BEAT, COLOURS)
         store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data)))
 
     def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True) -> None:

@@ -338,24 +338,30 @@ class Detections(ActionScreen, inherit_bindings=False):
     def _heading(self, image: DetectedImage | None) -> str:
         result, at = self._controller.result, self._controller
         if result is None:
-            return f" {under_way(at.job, time.monotonic())}"
+            return f" {under_way(at.job, time.monotonic(), at.running)}"
         if image is None:
             return " no image could be read"
         number = result.images.index(image) + 1
         return f" {number}/{len(result.images)}  {image.image}   changed by {image.changed:.2f}, the most changed first"
 
 
-def under_way(job: QueuedJob | None, now: float) -> str:
-    """The job's progress, or how it ended."""
+def under_way(job: QueuedJob | None, now: float, running: QueuedJob | None = None) -> str:
+    """The job's progress, or how it ended; while it waits, the progress of the running one."""
     if job is None:
         return "nothing was detected yet"
     if job.state == RUNNING:
-        told = job.progress
-        counted = f" {told.done}/{told.total}" if told and told.total else ""
-        return f"{told.doing if told else 'starting'}{counted}  {clock(job.elapsed(now))}"
+        return _progress(job, now)
     if job.state in (FAILED, CANCELLED):
         return f"{job.state}: {job.error}" if job.error else job.state
-    return "waits for the jobs before it"
+    if running is None:
+        return "waits for the jobs before it"
+    return f"waits for {running.spec.name}: {_progress(running, now)}"
+
+
+def _progress(job: QueuedJob, now: float) -> str:
+    told = job.progress
+    counted = f" {told.done}/{told.total}" if told and told.total else ""
+    return f"{told.doing if told else 'starting'}{counted}  {clock(job.elapsed(now))}"
 
 
 def changed_lines(image: DetectedImage, reason: str) -> list[tuple[str, str]]:

@@ -189,6 +189,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
         for pane in PANES:
             self.set_class(pane == view.focus, f"show-{pane}")
         self.set_class(view.on_map, "show-map")
+        self.set_class(view.sliding, "sliding")
         self.query_one(SliderLine).display = view.sliding
         pane = MAP if view.focus == TREE and view.on_map else view.focus
         self.set_focus(self.query_one(f"#{SLIDER if view.sliding else pane}"))
