@@ -72,7 +72,7 @@ def equal(left: CouplingMap, right: CouplingMap) -> bool:
     """Whether two maps say the same, down to every index."""
     own = {"groups", "block_outputs", "products", "inner", "named", "scaled", "approximate"}
     assert {field.name for field in fields(CouplingMap)} == {*REST, *own}
-    assert left.approximate == right.approximate == frozenset(), "only modules that were handed in are cut approximately"
+    assert left.approximate == right.approximate == {}, "only modules that were handed in are cut approximately"
     assert left.scaled == right.scaled == ()
     assert left.named == right.named == (), "attributes are looked for in modules that were handed in, and those are traced every time"
     assert {field.name for field in fields(ChannelGroup)} == {*WHOLE_GROUP, "members"}

@@ -179,6 +179,62 @@ def test_check_fails_for_other_statistics_and_for_a_wrong_cut(name: str):
         assert not proof.holds and proof.verdict == "not equal"
 
 
+class OwnMean(nn.Module):
+    """A response normalisation with names of its own, which also takes other means."""
+
+    def __init__(self, mean: Any, channels: int = 8) -> None:
+        super().__init__()
+        self.gamma, self.beta, self.mean = (
+            nn.Parameter(torch.rand(1, channels, 1, 1) + 0.5),
+            nn.Parameter(torch.rand(1, channels, 1, 1)),
+            mean,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        strength = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return self.gamma * (x * (strength / (self.mean(strength) + 1e-6))) + self.beta + x + x.mean(0) * 0.1 + x.mean(2, keepdim=True)
+
+
+MEANS: dict[str, Any] = {
+    "by position": lambda x: x.mean(1, True),
+    "in a list": lambda x: x.mean([1], keepdim=True),
+    "by axis": lambda x: x.mean(axis=1, keepdim=True),
+    "of torch": lambda x: torch.mean(x, -3, keepdim=True),
+}
+
+
+def with_own_mean(mean: Any, shared: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), OwnMean(mean), nn.Conv2d(8, 8, 1), OwnMean(mean), nn.Conv2d(8, 4, 1)).eval()
+    if shared:
+        net[4].gamma = net[2].gamma
+    return net
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_a_mean_is_over_what_is_left_along_its_dimension_alone(name):
+    session = tp.open(with_own_mean(MEANS[name]), example_inputs=(torch.rand(8, 3, 10, 10),), approximate=True)  # 8 images of side 8
+    session.apply(["0=50%"])
+    assert session.prove().verdict == "approximate" and session.prove().approximate == ("2",)
+
+
+def test_a_mean_that_another_operation_takes_holds_its_channels():
+    session = tp.open(
+        with_own_mean(lambda x: F.rms_norm(x.movedim(1, -1), (8,)).movedim(-1, 1)),
+        example_inputs=(torch.rand(2, 3, 9, 9),),
+        approximate=True,
+    )
+    with pytest.raises(tp.RequestError, match="mixes channels"):
+        session.apply(["0=50%"])
+    assert not any("normalisation" in note for note in session.notes)
+
+
+def test_normalisations_that_share_a_weight_are_locked_or_checked():
+    session = tp.open(with_own_mean(MEANS["by position"], shared=True), example_inputs=(torch.rand(2, 3, 9, 9),), approximate=True)
+    with pytest.raises(tp.RequestError, match="mean mixes channels"):
+        session.apply(["0=50%"])
+
+
 def test_cut_without_a_normalisation_is_equal():
     net, inputs = made("layer norms")
     session = tp.open(net, example_inputs=inputs, approximate=True)

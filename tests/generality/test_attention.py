@@ -216,12 +216,27 @@ def convolved(net: Any, x: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(net.flat(x.mT).mT, net.key(x), net.value(x))
 
 
+def by_names(net: Any, x: Tensor) -> Tensor:
+    mask = torch.linspace(0, 1, 25).view(5, 5)
+    return F.scaled_dot_product_attention(attn_mask=mask, value=net.value(x), key=net.key(x), query=net.query(x))
+
+
+def crossed(net: Any, x: Tensor) -> Tensor:
+    query, key, value = net.query(x), net.key(x), net.value(x)
+    return F.scaled_dot_product_attention(query, key, value) + F.scaled_dot_product_attention(key, query, value)
+
+
+def read_as_value(net: Any, x: Tensor) -> Tensor:
+    query, key, value = net.query(x), net.key(x), net.value(x)
+    return F.scaled_dot_product_attention(query, key, value) + F.scaled_dot_product_attention(net.value(x.flip(1)), key, query)
+
+
 def of_two(net: Any, x: Tensor) -> Tensor:
     query = net.query(x)
     return sum(F.scaled_dot_product_attention(query, net.key(y), net.value(y)) for y in (x, x.flip(1)))  # type: ignore[return-value]
 
 
-SCALED = {"fused": fused, "apart": apart, "a mask": masked, "another root": beside_a_root, "two attentions": of_two}
+SCALED = {"fused": fused, "apart": apart, "a mask": masked, "another root": beside_a_root, "two attentions": of_two, "by names": by_names}
 LOCKED = {
     "its own key": of_itself,
     "turned": turned,
@@ -231,6 +246,8 @@ LOCKED = {
     "a layer run twice": twice,
     "written into": written_into,
     "a convolution": convolved,
+    "two attentions crossed": crossed,
+    "the value of another": read_as_value,
 }
 
 
@@ -261,7 +278,7 @@ def test_queries_are_scaled_on_request_where_attention_divides_by_the_root_of_a_
 
 
 def test_a_cut_without_the_scale_is_not_equal(monkeypatch):
-    monkeypatch.setattr("tui_pruner.core.pruning.surgery.scale_queries", lambda *_: None)
+    monkeypatch.setattr("tui_pruner.core.pruning.surgery.scale_rows", lambda *_: None)
     _, _, session = opened_without_scale(apart, True, approximate=True)
     session.apply(["query=50%"])
     assert session.prove().verdict == "not equal"
@@ -276,9 +293,35 @@ def test_a_query_that_something_else_reads_is_not_scaled(name):
 
 
 def test_a_scaled_query_is_saved_with_the_plan(tmp_path):
-    _, given, session = opened_without_scale(fused, True, approximate=True)
+    net, given, session = opened_without_scale(fused, True, approximate=True)
     session.apply(["qkv=50%"])
     session.save(tmp_path / "small.tp")
     again = tp.load(tmp_path / "small.tp", WithoutScale(fused))
+    applied = [tp.apply_plan(net, plan) for plan in (session.plan(), tmp_path / "small.tp" / "plan.yaml")]
     with torch.no_grad():
-        assert torch.equal(session.model()(given), again(given))
+        for other in (again, *applied):
+            assert torch.equal(session.model()(given), other(given))
+    unscaled = session.plan()
+    del unscaled["scaled"]
+    with torch.no_grad():
+        assert not torch.allclose(session.model()(given), tp.apply_plan(net, unscaled)(given), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scaled", "words"),
+    [({"nothing": {"0": 0.5}}, "does not have"), ({"qkv.weight": {"99": 0.5}}, "row 99"), ({"qkv.weight": {"x": 0.5}}, "not an ascending")],
+)
+def test_a_plan_that_scales_what_is_not_there_is_refused(scaled, words):
+    net, _, session = opened_without_scale(fused, True, approximate=True)
+    session.apply(["qkv=50%"])
+    with pytest.raises(tp.PlanError, match=words):
+        tp.apply_plan(net, {**session.plan(), "scaled": scaled})
+
+
+def test_a_refit_keeps_the_scale_of_a_query():
+    net, _, session = opened_without_scale(apart, True, approximate=True)
+    session.apply(["query=50%"])
+    cut = session.model().query.weight.clone()
+    session.reconstruct([torch.rand(4, 5, 6) for _ in range(6)])
+    small = session.model()
+    assert torch.equal(small.query.weight, cut) and not torch.equal(small.last.weight, net.last.weight)

@@ -176,7 +176,7 @@ class ModuleSession(Session):
             RequestError: nothing was cut, or no batch was given.
             ProofError: the cut is not proved.
         """
-        from tui_pruner.core.pruning.surgery import by_tensor
+        from tui_pruner.core.pruning.surgery import by_tensor, scaled_queries
         from tui_pruner.core.recovery.reconstruction import recover
         from tui_pruner.frameworks.plain.module import independent
 
@@ -185,8 +185,10 @@ class ModuleSession(Session):
         working, judges = self._batches(batches), self._batches(held_out, needed=False)
         kept, device = by_tensor(self._steps.removal.stays(self._steps.analysis.coupling)), self.module.device
         original, pruned = (independent(model).to(device) for model in (self.module.model, self._proved()))
+        queries = scaled_queries(self._steps.analysis.coupling, self._steps.removal)
+        scaled = {name for query, _ in queries for name in query.parameters}  # a refit to the original's values would undo the scale
         with unchanged_chance(), run_on_batches():
-            self._refit = recover(original, pruned, kept, working, judges)
+            self._refit = recover(original, pruned, kept, working, judges, frozen=scaled)
         return self._refit
 
     def model(self) -> nn.Module:
@@ -203,12 +205,7 @@ class ModuleSession(Session):
         """Return the steps so far as plain data, with the positions that every parameter and buffer keeps."""
         from tui_pruner.frameworks.plain.module_file import with_kept
 
-        return with_kept(self._steps.plan, self.kept(), self._widths()).plain()
-
-    def _widths(self) -> dict[str, int]:
-        from tui_pruner.core.tracing.width_search import widths_left
-
-        return widths_left(self._steps.analysis.coupling, self._steps.removal)
+        return with_kept(self._steps.plan, self._steps.analysis.coupling, self._steps.removal).plain()
 
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
@@ -233,7 +230,8 @@ class ModuleSession(Session):
             "refit": self._refit.kept if self._refit is not None else None,
             "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
         }
-        written = save_module(place, with_kept(self._steps.plan, self.kept(), self._widths()), model, about, force)
+        plan = with_kept(self._steps.plan, self._steps.analysis.coupling, self._steps.removal)
+        written = save_module(place, plan, model, about, force)
         self._steps.mark_written()
         return written
 

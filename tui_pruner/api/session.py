@@ -85,9 +85,9 @@ def open(
             `kept(layer)` returns the output indices that a layer within the module keeps, None where it keeps all.
         forward: for a module that branches on computed values, (module, *example_inputs) -> outputs: it is traced, proved and refitted
             in place of the module's own forward. Detectors of torchvision have one already.
-        approximate: for a module, let LayerNorm, GroupNorm and GRN (ConvNeXt V2) lose channels, which changes what they compute for those
-            that are left, and let attention without a scale of its own be narrowed, with its query scaled: such a cut is checked against
-            a twin with the same statistics, and never called equal.
+        approximate: for a module, let LayerNorm, GroupNorm and means over channels (GRN) lose some, which changes what they compute for
+            those that are left, and let attention without a scale be narrowed, with the weights of its query scaled: such a cut is
+            checked against a masked twin with such normalisations, and never called equal.
 
     Raises:
         CheckpointError: the file, or a module of this kind, cannot be used.

@@ -89,10 +89,15 @@ class Plan(BaseModel):
         description="Attribute of a module that holds a width (blocks.0.attn.head_dim, mixer.split[1]), and what it holds after the cuts.",
     )
 
+    scaled: dict[str, dict[str, float]] = Field(
+        default={},
+        description="Parameter of a query, rows after the cuts (0-3,5) and what they are multiplied by, where attention has no scale.",
+    )
+
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        for name in ("kept", "widths", "path"):  # so that plans without such fields look as before
+        for name in ("kept", "widths", "scaled", "path"):  # so that plans without such fields look as before
             if not plain.get(name):
                 plain.pop(name, None)
         return plain

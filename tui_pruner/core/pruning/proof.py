@@ -143,7 +143,7 @@ def prove(
         return Proof.failed(str(failure), time.perf_counter() - started)
     agrees = gaps.agree and not missing
     scaled = [Axis(query.parameters[0], 0).module for query, _ in scaled_queries(coupling, removal)]
-    changed = (*approximated(coupling, removal), *scaled)
+    changed = tuple(dict.fromkeys((*approximated(coupling, removal), *scaled)))
     return Proof(
         equal=agrees and not changed,
         checked=agrees and bool(changed),

@@ -36,18 +36,8 @@ def cut(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
         rewrite_classes(pruned, kept)
     rewrite_attributes(pruned, lambda layer: outputs_left(coupling, layer, stays))
     put_widths(pruned, widths_left(coupling, removal))
-    scale_queries(pruned, coupling, removal, stays)
+    scale_rows(pruned, factors_of_rows(coupling, removal) if coupling.scaled else ())
     return pruned
-
-
-def scale_queries(pruned: nn.Module, coupling: CouplingMap, removal: Removal, stays: Mapping[Axis, Indices]) -> None:
-    """Scale the weights of queries whose attention divides by the root of a width that has become smaller."""
-    for scaled, share in scaled_queries(coupling, removal):
-        for name in scaled.parameters:
-            tensor = tensor_at(pruned, name)
-            mine = torch.from_numpy(np.flatnonzero(np.isin(stays[Axis(name, 0)], scaled.rows)))
-            if not tensor.is_meta:
-                tensor.data[mine.to(tensor.device)] *= share**0.5
 
 
 def scaled_queries(coupling: CouplingMap, removal: Removal) -> list[tuple[ScaledRows, float]]:
@@ -55,6 +45,24 @@ def scaled_queries(coupling: CouplingMap, removal: Removal) -> list[tuple[Scaled
     there = [scaled for scaled in coupling.scaled if not inside(scaled.parameters[0], removal.dropped)]
     shares = [1 - lost(scaled.groups, scaled.places, removal) / len(scaled.places) for scaled in there]
     return [(scaled, share) for scaled, share in zip(there, shares) if share < 1]
+
+
+def factors_of_rows(coupling: CouplingMap, removal: Removal) -> list[tuple[str, Indices, float]]:
+    """What a removal multiplies rows of parameters by: the parameter, the rows that are left by their new indices, the factor."""
+    stays, found = removal.stays(coupling), []
+    for scaled, share in scaled_queries(coupling, removal):
+        for name in scaled.parameters:
+            rows = np.flatnonzero(np.isin(stays[Axis(name, 0)], scaled.rows))
+            found.append((name, rows, share**0.5))
+    return found
+
+
+def scale_rows(model: nn.Module, factors: Iterable[tuple[str, Indices, float]]) -> None:
+    """Multiply rows of parameters, in a model that shares these parameters with no other."""
+    for name, rows, factor in factors:
+        tensor = tensor_at(model, name)
+        if not tensor.is_meta:
+            tensor.data[torch.from_numpy(rows).to(tensor.device)] *= factor
 
 
 def narrowed_to(model: nn.Module, kept: Mapping[str, Mapping[int, Indices]], dropped: Collection[str]) -> nn.Module:

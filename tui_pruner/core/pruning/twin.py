@@ -31,7 +31,7 @@ from tui_pruner.core.model.predictions import Leaves, features_passed_through, p
 from tui_pruner.core.model.recorded_forward import BUFFER, Recording, continued, outputs_of_modules, record, trained
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.surgery import skipping
-from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices, Normalised
 from tui_pruner.core.tracing.labels import Axis
 from tui_pruner.core.tracing.meta_device import Following, training_paths
 
@@ -55,8 +55,8 @@ def masked_twin(model: nn.Module, coupling: CouplingMap, removal: Removal, owner
 def approximated(coupling: CouplingMap, removal: Removal) -> dict[str, Indices]:
     """Return the channels that are left to each normalisation across channels that loses some, by the path of its module."""
     stays = removal.stays(coupling) if coupling.approximate else {}
-    weights = {f"{path}.weight": path for path in coupling.approximate}
-    return {weights[axis.parameter]: left for axis, left in sorted(stays.items()) if axis.parameter in weights}
+    paths = {found.parameter: path for path, found in coupling.approximate.items()}
+    return {paths[axis.parameter]: left for axis, left in sorted(stays.items()) if axis.parameter in paths}
 
 
 def with_masked_normalisations(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:
@@ -72,15 +72,16 @@ def with_masked_normalisations(model: nn.Module, coupling: CouplingMap, removal:
     changed = with_own(model, [path for paths in here.values() for path in paths])
     for path, kept in left.items():
         for norm in {id(norm): norm for norm in map(changed.get_submodule, here[path])}.values():
-            mask = torch.zeros(tensor_at(model, f"{path}.weight").numel(), dtype=torch.float64)
+            found = coupling.approximate[path]
+            mask = torch.zeros(tensor_at(model, found.parameter).numel(), dtype=torch.float64)
             mask[torch.from_numpy(kept)] = 1
-            norm.__dict__["forward"] = MethodType(over(mask, getattr(norm.forward, "__func__", type(norm).forward)), norm)
+            norm.__dict__["forward"] = MethodType(over(mask, found, getattr(norm.forward, "__func__", type(norm).forward)), norm)
     return changed
 
 
-def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
+def over(mask: Tensor, found: Normalised, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a forward, as a method, with normalisations over a mask; no hooks, since an interruption would leave these in effect."""
-    mode = MaskedNormalisations(mask)
+    mode = MaskedNormalisations(mask, found)
 
     def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         with mode:
@@ -92,12 +93,15 @@ def over(mask: Tensor, function: Callable[..., Any]) -> Callable[..., Any]:
 class MaskedNormalisations(TorchFunctionMode):
     """Normalisations across channels with the mean and variance of the channels of a mask alone: PyTorch's, and such by a mean."""
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, found: Normalised) -> None:
         super().__init__()
         self._mask = mask
+        self._found = found
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute a normalisation, or leave another operation as it is."""
+        if function in (torch.mean, torch.Tensor.mean) and self._found.rank:
+            return mean_over(self._mask, self._found, *args, **(kwargs or {}))
         return OVER.get(function, function)(*((self._mask, *args) if function in OVER else args), **(kwargs or {}))
 
 
@@ -118,13 +122,24 @@ def group_norm_over(mask: Tensor, input: Tensor, num_groups: int, weight: Tensor
     return found if bias is None else found + bias.view(places)
 
 
-def mean_over(mask: Tensor, input: Tensor, dim: Any = None, keepdim: bool = False, **options: Any) -> Tensor:
-    """The mean along a dimension of its masked places; another mean as it is."""
-    dims = [dim] if isinstance(dim, int) else list(dim or ())
-    if len(dims) != 1 or input.shape[dims[0]] != len(mask):
-        return torch.Tensor.mean(input, dim, keepdim, **options) if dims else torch.Tensor.mean(input, **options)
-    aligned = mask.to(input).view([-1 if place == dims[0] % input.ndim else 1 for place in range(input.ndim)])
-    return (input * aligned).sum(dims[0], keepdim) / mask.sum().to(input)
+def mean_over(
+    mask: Tensor,
+    found: Normalised,
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    axis: Any = None,
+    keepdims: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """A mean; of its masked places where it is of a tensor of the rank, and along the dimension, that a normalisation takes it along."""
+    dim, values = axis if dim is None else dim, input if dtype is None else input.to(dtype)
+    dims = [one % input.ndim for one in ([dim] if isinstance(dim, int) else dim or range(input.ndim))]
+    if input.ndim != found.rank or dims != [found.dim]:
+        return torch.mean(values, dims, keepdim or keepdims)
+    aligned = mask.to(values).view([-1 if place == found.dim else 1 for place in range(input.ndim)])
+    return (values * aligned).sum(found.dim, keepdim or keepdims) / mask.sum().to(values)
 
 
 def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
@@ -135,12 +150,7 @@ def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) 
     return centred / ((centred * mask).square().sum(dims, keepdim=True) / count + eps).sqrt()
 
 
-OVER: dict[Any, Callable[..., Tensor]] = {
-    F.layer_norm: layer_norm_over,
-    F.group_norm: group_norm_over,
-    torch.mean: mean_over,
-    torch.Tensor.mean: mean_over,
-}
+OVER: dict[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm_over, F.group_norm: group_norm_over}
 
 
 def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:

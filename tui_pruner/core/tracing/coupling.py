@@ -61,8 +61,10 @@ def couple(record: FlowRecord) -> CouplingMap:
         )
         for number, shares in enumerate(members)
     ]
+    groups = list(locked_by_links(groups, links))
+    free = {member.axis.parameter for group in groups if group.prunable for member in group.members}
     return CouplingMap(
-        groups=tuple(locked_by_links(groups, links)),
+        groups=tuple(groups),
         links=links,
         sizes=dict(record.source.sizes),
         roles=dict(record.roles),
@@ -91,7 +93,7 @@ def couple(record: FlowRecord) -> CouplingMap:
         seconds=0.0,
         spared=frozenset(record.spared),
         remarks=tuple(record.remarks),
-        approximate=frozenset(record.approximate),
+        approximate={path: found for path, found in record.approximate.items() if found.parameter in free},
         named=tuple(
             NamedWidth(name, channels.group[channels.channel[vector]], channels.place[channels.channel[vector]])
             for name, vector in record.named.items()
@@ -104,6 +106,7 @@ def couple(record: FlowRecord) -> CouplingMap:
                 channels.place[channels.channel[scaled.width]],
             )
             for scaled in record.scaled
+            if scaled.parameters[0].parameter in free
         ),
     )
 

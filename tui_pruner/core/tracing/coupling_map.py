@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +154,16 @@ class NamedWidth:
     places: Indices
 
 
+class Normalised(NamedTuple):
+    """A normalisation across channels: its parameter with a value for each, and for one by a mean alone the rank of what the mean is of,
+    and the dimension that it is along.
+    """
+
+    parameter: str
+    rank: int = 0
+    dim: int = 0
+
+
 @dataclass(frozen=True)
 class ScaledRows:
     """Rows of some parameters, by index, that a cut scales by the root of the share that is left of a width; for each channel of the
@@ -194,7 +205,7 @@ class CouplingMap:
     gone: frozenset[int] = frozenset()
     named: tuple[NamedWidth, ...] = ()
     scaled: tuple[ScaledRows, ...] = ()
-    approximate: frozenset[str] = frozenset()
+    approximate: Mapping[str, Normalised] = field(default_factory=dict)
 
     @cached_property
     def without(self) -> dict[frozenset[str], CouplingMap]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from tui_pruner.core.tracing.coupling_map import WidthName
+    from tui_pruner.core.tracing.coupling_map import Normalised, WidthName
     from tui_pruner.core.tracing.inner_blocks import InnerLabels
 
 Labels = NDArray[np.int64]
@@ -374,7 +374,7 @@ class FlowRecord:
     block_outputs: dict[str, Labels] = field(default_factory=dict)
     inner: dict[str, InnerLabels] = field(default_factory=dict)
     joined: JoinedLabels | None = None
-    approximate: set[str] = field(default_factory=set)
+    approximate: dict[str, Normalised] = field(default_factory=dict)
     decided: list[Labels] | None = None
     counted: list[tuple[Any, Labels | None, int]] = field(default_factory=list)
 

@@ -53,7 +53,7 @@ class Running(ShapeMode):  # type: ignore[no-untyped-call]
             entry = self.watched.get(len(self.steps))
             if entry is not None and entry.widths:
                 self.sizes[len(self.steps)] = sizes_of(name, entry.dim, args, result)
-            self.steps.append(step_of(name, args))
+            self.steps.append(step_of(name, args, kwargs))
 
 
 def sizes_of(name: str, dim: int, args: tuple[Any, ...], result: Any) -> tuple[int, ...]:

@@ -31,8 +31,8 @@ from tui_pruner.core.tracing.labels import (
     nothing,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
-from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values
-from tui_pruner.core.tracing.watch import Watch, all_known, words
+from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values, words
+from tui_pruner.core.tracing.watch import Watch, all_known
 from tui_pruner.domain.errors import TraceError
 
 
@@ -95,18 +95,20 @@ UNSTEADY = {"detach"}
 """Operations that PyTorch inserts in one run of a network and leaves out in the next."""
 ARITHMETIC = words(
     "add sub rsub mul div pow clamp clamp_min clamp_max lerp addcmul full full_like new_full fill constant_pad_nd masked_fill where "
-    "softplus hardtanh leaky_relu elu celu threshold"
+    "softplus hardtanh leaky_relu elu celu threshold addmm baddbmm softshrink hardshrink rrelu logit nan_to_num remainder fmod "
+    "floor_divide eq ne lt le gt ge norm linalg_vector_norm"
 )
 """Operations whose numbers are values; the numbers of others are sizes and positions, which may well be computed from a width."""
 ENDING = "output"
 """The name of the last step of a run, which has the numbers among what the forward returns."""
 
 
-def step_of(name: str, args: tuple[Any, ...]) -> Step:
-    """An operation with the numbers that it computes with; a zero-dimensional tensor counts where its value is known."""
+def step_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
+    """An operation with the numbers that it computes with; a tensor without dimensions counts where its value is known."""
     if name.removesuffix("_") not in ARITHMETIC:
         return "slice" if name == "alias" else name, ()  # PyTorch makes an alias of a slice of everything
-    known = (float(a) if isinstance(a, Tensor) else a for a in args if not isinstance(a, Tensor) or (a.ndim == 0 and not a.is_meta))
+    given = (*args, *kwargs.values()) if kwargs else args
+    known = (float(a) if isinstance(a, Tensor) else a for a in given if not isinstance(a, Tensor) or (not a.is_meta and a.ndim == 0))
     return name, tuple(number for number in known if isinstance(number, (int, float)))
 
 
@@ -180,7 +182,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
         self.record.note(name, call.module)
         if name not in UNSTEADY and not self.ended:
-            self.record.steps.append(step_of(name, args))
+            self.record.steps.append(step_of(name, args, kwargs))
         self.dependence.follow(function, args, kwargs, result)
         self.watch.note_unseen(lambda: call.tensors)
         self._work += name in WORK

@@ -176,8 +176,8 @@ class Values:
     """Follows values through a trace. A tensor is known by its memory, so that views and in-place changes are followed too.
 
     `filled`: a removed channel need not be zero there in the masked twin. `blank`: the constants that are the same everywhere; `written`:
-    those into which channels were written since. `products`: of what a layer computed, and only views show, the axes of its weight and
-    bias; `reads`: how often a tensor was read, views and attention without a scale of its own left out.
+    those into which channels were written since. `products`: the weight and bias that a layer computed a tensor with; `reads`: how often a
+    tensor was read, views and attention without a scale of its own left out.
     """
 
     def __init__(self, constants: Iterable[Tensor]) -> None:
@@ -211,7 +211,7 @@ class Values:
     def count(self, flow: Flow, call: Call) -> None:
         """Count what an operation reads, or note that it is part of attention without a scale of its own."""
         asked = flow.watch.asked
-        if self.attended and asked is not None and asked[0] == ATTENTION and asked[2].get("scale") is None:
+        if self.attended and not flow.watch.quiet and asked is not None and asked[0] == ATTENTION and asked[2].get("scale") is None:
             self.attended[-1].steps.append(len(flow.record.steps) - 1)
         elif call.name not in VIEWS:
             self.reads.update(map(storage_of, call.tensors))

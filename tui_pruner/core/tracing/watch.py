@@ -22,7 +22,7 @@ from tui_pruner.core.tracing.adapters import ADAPTERS, is_plain, nearest_base, o
 from tui_pruner.core.tracing.coupling_map import WidthName
 from tui_pruner.core.tracing.labels import Labels, changing, rows_of, varies, vector_along
 from tui_pruner.core.tracing.meta_device import tensors_in
-from tui_pruner.core.tracing.values import ATTENTION
+from tui_pruner.core.tracing.values import ATTENTION, words
 from tui_pruner.core.tracing.widths import (
     NESTING,
     Known,
@@ -36,12 +36,6 @@ from tui_pruner.core.tracing.widths import (
     vectors_of,
     without_widths,
 )
-
-
-def words(text: str) -> frozenset[str]:
-    """Names between spaces."""
-    return frozenset(text.split())
-
 
 READING = frozenset({"shape", "size", "numel", "nelement", "__len__"})
 GROUPS = {f"conv{turned}{sides}d": 7 if turned else 6 for sides in (1, 2, 3) for turned in ("", "_transpose")}
@@ -165,8 +159,8 @@ class Watch(KnownNumbers):
     def _look(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Note a function that may decide by the sizes of its tensors, or has a fixed number where a width belongs."""
         if name == ATTENTION and kwargs.get("scale") is None:
-            query, *others = tensors_in((*args, *kwargs.values()))
-            self.attend(query, others)
+            query, rest = (args[0], args[1:]) if args else (kwargs["query"], ())
+            self.attend(query, tensors_in((*rest, *(value for key, value in kwargs.items() if key != "query"))))
         elif not is_silent(name, args, kwargs):
             self.note((*args, *kwargs.values()))
         elif name in GROUPS:

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, tensor_at
 from tui_pruner.core.model.layers import compute_weights
 from tui_pruner.core.pruning.plan import Plan, dump_yaml, read_plan
-from tui_pruner.core.pruning.surgery import narrowed_to
+from tui_pruner.core.pruning.removal import Removal
+from tui_pruner.core.pruning.surgery import factors_of_rows, narrowed_to, scale_rows
 from tui_pruner.core.tracing.adapters import rewrite_attributes
-from tui_pruner.core.tracing.coupling_map import Indices
+from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
 from tui_pruner.core.tracing.inner_blocks import outermost
-from tui_pruner.core.tracing.width_search import put_widths
+from tui_pruner.core.tracing.width_search import put_widths, widths_left
 from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
 from tui_pruner.frameworks.plain.adapters import free_widths, restore_classes
 from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
@@ -66,10 +67,14 @@ PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
 
-def with_kept(plan: Plan, kept: Mapping[str, Mapping[str, list[int]]], widths: Mapping[str, int]) -> Plan:
-    """A plan with the positions that every parameter and buffer keeps and the values of attributes, so that applying it needs no trace."""
-    ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in kept.items()}
-    return plan.model_copy(update={"kept": ranges, "widths": dict(widths)})
+def with_kept(plan: Plan, coupling: CouplingMap, removal: Removal) -> Plan:
+    """A plan with the positions that every parameter and buffer keeps, the values of attributes, and factors of rows, so that applying it
+    needs no trace."""
+    ranges = {name: {int(dim): as_ranges(indices) for dim, indices in dims.items()} for name, dims in removal.kept(coupling).items()}
+    scaled: dict[str, dict[str, float]] = {}
+    for name, rows, factor in factors_of_rows(coupling, removal):
+        scaled.setdefault(name, {})[as_ranges(rows.tolist())] = factor
+    return plan.model_copy(update={"kept": ranges, "widths": widths_left(coupling, removal), "scaled": scaled})
 
 
 def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, Any], force: bool = False) -> Path:
@@ -210,7 +215,9 @@ def cut_by_plan(module: nn.Module, plan: Plan) -> nn.Module:
     pruned = free_widths(narrowed_to(module, kept, dropped))
     rewrite_attributes(pruned, lambda layer: outputs_kept(pruned, layer, kept))
     put_widths(pruned, plan.widths)
-    return restore_classes(independent(pruned))
+    own = independent(pruned)
+    scale_rows(own, checked_factors(own, plan))
+    return restore_classes(own)
 
 
 def check_structure(module: nn.Module, plan: Plan) -> None:
@@ -248,6 +255,26 @@ def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> 
                 f"the plan keeps position {positions[-1]} at dimension {dim} of {name}, whose shape is {list(known[name].shape)}"
             )
         yield dim, positions
+
+
+def checked_factors(module: nn.Module, plan: Plan) -> Iterator[tuple[str, Indices, float]]:
+    """What a plan multiplies rows of a cut module's parameters by.
+
+    Raises:
+        PlanError: a parameter or row does not exist.
+    """
+    known = dict(named_tensors(module))
+    for name, factors in plan.scaled.items():
+        if name not in known:
+            raise PlanError(f"the plan scales {name}, which this module does not have")
+        for text, factor in factors.items():
+            try:
+                rows = from_ranges(text)
+            except ValueError as error:
+                raise PlanError(f"the plan's scaled.{name}: {error}") from None
+            if rows[-1] >= len(known[name]):
+                raise PlanError(f"the plan scales row {rows[-1]} of {name}, which has {len(known[name])} after the cuts")
+            yield name, rows, factor
 
 
 def outputs_kept(model: nn.Module, layer: str, kept: Mapping[str, Mapping[int, Indices]]) -> list[int] | None:

@@ -282,7 +282,9 @@ def scaled_rows(flow: Flow, attended: Attended, labels: Tensor) -> ScaledLabels 
     if made is None or values.reads[storage_of(attended.query)] or len(owners) != 1 or owners[0].dim != 0 or not rows.all():
         return None
     weights = [tensor for tensor in made if tensor is not None]
-    read = [flat(known) for other in attended.others if isinstance(known := flow.known(other), Tensor)]
+    others = [other for one in values.attended for other in one.others]
+    others += [one.query for one in values.attended if storage_of(one.query) != storage_of(attended.query)]
+    read = [flat(known) for other in others if isinstance(known := flow.known(other), Tensor)]
     used = [other.rows for other in flow.record.scaled if not np.array_equal(other.rows, rows)]
     if any(values.reads[storage_of(tensor)] != 1 for tensor in weights) or any(np.isin(rows, other).any() for other in (*read, *used)):
         return None

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.tracing.coupling_map import Normalised
 from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, flat, small, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
@@ -145,7 +146,9 @@ def normalise_over_remaining(flow: Flow, call: Call, labels: Tensor) -> bool:
     by_layer = call.name == "native_layer_norm"
     weight, *more = call.args[2:4] if by_layer else call.args[1:3]
     vector = channel_vector(labels, labels.ndim - 1 if by_layer else 1)
+    name = f"{call.module}.weight".lstrip(".")
     known = isinstance(flow.running, nn.LayerNorm if by_layer else nn.GroupNorm) and weight is flow.running.weight
+    known = known and flow.dependence.tensors.get(name) is weight  # no other module shares it
     if not flow.approximate or not known or weight is None or vector is None or weight.shape != vector.shape:
         return False
     for parameter in (weight, *more):
@@ -153,23 +156,25 @@ def normalise_over_remaining(flow: Flow, call: Call, labels: Tensor) -> bool:
             flow.unify_vector(call, parameter, vector, "norm")
     if not by_layer and call.args[6] > 1:
         flow.record.links.append(LinkedLabels(call.index, tuple(np.split(vector, call.args[6]))))
-    flow.record.approximate.add(call.module)
+    flow.record.approximate[call.module] = Normalised(name)
     return True
 
 
 def mean_over_remaining(flow: Flow, call: Call, labels: Tensor, dim: int) -> bool:
-    """Have the mean that a response normalisation takes of its channels be over those that are left, where that was asked for.
+    """Have a mean over channels be over those that are left, where that was asked for: a response normalisation (GRN) takes one.
 
-    Its module has a weight for each channel and no parts, and what is removed is zero there (`GRN` of ConvNeXt V2).
+    Its module has a parameter with a value for each channel, which no other module shares, and no parts; what is removed is zero there.
     """
-    weight, vector = flow.running._parameters.get("weight"), channel_vector(labels, dim)
-    if not flow.approximate or call.name != "mean" or weight is None or flow.running._modules or vector is None:
+    asked, vector = flow.watch.asked, channel_vector(labels, dim)
+    if not flow.approximate or flow.running._modules or vector is None or asked is None or {call.name, asked[0]} != {"mean"}:
         return False
-    own = flow.elements(weight)
-    if own.numel() != len(vector) or flow.values.is_filled(call.args[0]):
+    found = (one for one in flow.running._parameters.items() if one[1] is not None and one[1].numel() == len(vector))
+    own, parameter = next(found, ("", None))
+    name = f"{call.module}.{own}".lstrip(".")
+    if parameter is None or flow.values.is_filled(call.args[0]) or flow.dependence.tensors.get(name) is not parameter:
         return False
-    flow.unify(call, flat(own), vector, dim)
-    flow.record.approximate.add(call.module)
+    flow.unify(call, flat(flow.elements(parameter)), vector, dim)
+    flow.record.approximate[call.module] = Normalised(name, labels.ndim, dim)
     return True
 
 
