@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import tui_pruner as tp
 from tests.core.independent import zero_removed_slices
-from tests.coverage.limits import peak_bytes, tell, within
+from tests.coverage.limits import NO_MEMORY, peak_bytes, tell, within
 from tests.coverage_any.networks import PublicNetwork, built, run, told
 from tests.thoroughness import some
 from tui_pruner.core.model.analysis import Analysis
@@ -89,7 +89,7 @@ class TwoProofs:
         self.noise = min(largest(self._outputs(whole, self.image * (1 + SLIGHT)), self.before), MOST_NOISE)
 
     def of(self, removal: Removal) -> dict[str, object]:
-        """Both verdicts: "equal", "no effect" or "wrong"; with what is to be said."""
+        """Both verdicts: "equal", "no effect", "out of memory" or "wrong"; with what is to be said."""
         coupling = self.analysis.coupling
         try:
             pruned = cut(self.own, coupling, removal)
@@ -100,7 +100,8 @@ class TwoProofs:
             wanted = self._outputs(zero_removed_slices(self.model, removal.kept(coupling)))
             difference, effect = (largest(self._outputs(zero_removed_slices(pruned, {})), wanted), largest(self.before, wanted))
         except RuntimeError as error:
-            return {"ours": proof.verdict, "twin": "wrong", "says": str(error)[:200]}
+            twin = "out of memory" if any(words in str(error) for words in NO_MEMORY) else "wrong"
+            return {"ours": proof.verdict, "twin": twin, "says": str(error)[:200]}
         twin = "wrong" if not difference < max(EXACT, self.noise) else "equal" if effect > VISIBLE else "no effect"
         return {"ours": proof.verdict, "twin": twin, "difference": difference, "effect": effect, "says": proof.reason}
 

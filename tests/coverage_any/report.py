@@ -34,8 +34,8 @@ def is_proved(verdict: Result) -> bool:
 
 
 def is_wrong(verdict: Result) -> bool:
-    """Whether the program calls equal what its twin does not."""
-    return bool(verdict["ours"] == "equal" and verdict["twin"] not in ("equal", "no effect"))
+    """Whether the program calls equal what its twin does not, where that had memory enough."""
+    return bool(verdict["ours"] == "equal" and verdict["twin"] not in ("equal", "no effect", "out of memory"))
 
 
 def is_whole(found: Result) -> bool:
