@@ -89,7 +89,7 @@ def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> li
 
 
 def _clauses_in_lines(note: str, width: int) -> list[str]:
-    """A result in lines of at most `width` cells, which end between clauses where those fit."""
+    """A result in lines of at most `width` cells, which end between clauses where those fit; at least one line."""
     lines: list[str] = []
     clauses = legible(note).split(", ")
     for number, clause in enumerate(clauses, start=1):
@@ -97,7 +97,7 @@ def _clauses_in_lines(note: str, width: int) -> list[str]:
         if lines and cell_len(lines[-1]) + 1 + cell_len(text) <= width:
             lines[-1] += f" {text}"
         else:
-            lines += [line.plain for line in wrapped(text, width)]
+            lines += broken(text, max(width, 1))
     return lines
 
 
