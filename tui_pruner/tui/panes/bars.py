@@ -138,24 +138,19 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
 """The workbench's most important actions in a pane, with their words there."""
 
 
-def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()) -> Text:
-    """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked.
-
-    `disabled`: the ids of disabled actions, which are dimmed.
-    """
-    shown_here, own = _footer_actions(actions, width, pane)
-    return fitting(shown_here, width, leading, own, disabled)
-
-
 def footer_lines(
     actions: Iterable[Action], width: int, rows: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()
 ) -> list[Text]:
-    """The keys in one line, or in two where there are `rows` for them and one has no space for all."""
+    """The keys in one line of at most `width` cells, or in two where there are `rows` for them and one has no space for all.
+
+    Those of the focused pane come first, and the most needed ones remain longest; all can be clicked. `disabled`: the ids of disabled
+    actions, which are dimmed.
+    """
     shown_here, own = _footer_actions(actions, width, pane)
     first = fitting(shown_here, width, leading, own, disabled)
     if rows < 2 or _width_of(shown_here, leading) <= width:
         return [first]
-    taken = next(count for count in range(len(shown_here), -1, -1) if _width_of(shown_here[:count], leading) <= width)
+    taken = next((count for count in range(len(shown_here), 0, -1) if _width_of(shown_here[:count], leading) <= width), 0)
     second = fitting(shown_here[taken:], width, "", own, disabled)
     return [_line(shown_here[:taken], leading, disabled), second]
 
