@@ -8,7 +8,7 @@ from rich.text import Text
 from tests.tui.helpers import Desk
 from tui_pruner.tui.actions import SLIDER, STAGES, STEPS_PANE
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.panes.bars import fitting, footer_lines, in_few_words, with_way_to_steps
+from tui_pruner.tui.panes.bars import fitting, footer_lines, with_short_labels, with_steps_key
 
 MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
 shared = pytest.mark.asyncio(loop_scope="session")
@@ -64,11 +64,11 @@ def test_narrow_footers_keep_the_way_back_and_the_key_of_the_hidden_steps():
     assert "tab pane" in footer_lines(ACTIONS, 80, 1, pane=STEPS_PANE)[0].plain
     stages = [action for action in ACTIONS if action.pane == STAGES and action.footer]
     for width, words in ((80, "enter go  space compare"), (120, "enter go there  space compare with")):
-        line = fitting(in_few_words(stages, width), width).plain
+        line = fitting(with_short_labels(stages, width), width).plain
         assert words in line and "tab tree/front" in line and "escape back" in line and len(line) <= width
-    assert with_way_to_steps(Text("no steps yet"), 58).plain == f"{'no steps yet':42}s steps and jobs"
+    assert with_steps_key(Text("no steps yet"), 58).plain == f"{'no steps yet':42}s steps and jobs"
     full = Text("x" * 41)
-    assert with_way_to_steps(full, 58) is full
+    assert with_steps_key(full, 58) is full
 
 
 def test_footer_of_two_lines_has_every_feature_in_the_same_order_as_one():
