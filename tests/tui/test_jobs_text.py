@@ -72,7 +72,7 @@ def test_job_without_a_count_shows_its_current_phase():
 
 def test_results_without_words_or_with_a_long_one_keep_all_their_letters():
     assert [line.plain.strip() for line in note_lines([("", True), ("", False)], 46, 6)] == [GLYPHS.bad, GLYPHS.good]
-    path = "/home/someone/a/path/without/any/blank/that/is/longer/than/the/line/best-pruned.pt"
+    path = "/data/sets/in/a/path/without/any/blank/that/is/longer/than/the/line/best-pruned.pt"
     lines = [line.plain for line in note_lines([(f"best.pt wrote {path}, 5.9 MB, 3.2 s", True)], 48, 6)]
     assert path in "".join(line[2:] for line in lines) and all(len(line) <= 48 for line in lines) and lines[-1].endswith("3.2 s")
     for width in range(1, 60):
