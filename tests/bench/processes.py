@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,16 @@ from tests.deadlines import time_left
 
 KIB = 1024
 SETTLED = 0.5
+BUSY = """
+import os, sys
+from tui_pruner.jobs.__main__ import lower_priority
+lower_priority(to_keys=True)
+if all(os.fork() for _ in range(int(sys.argv[1]))):
+    print("started", flush=True)
+while True:
+    pass
+"""
+"""Statements that keep a core busy in this process and in some more; processes, since threads of Python share one core."""
 
 
 def seconds_of(command: Sequence[str]) -> float:
@@ -77,15 +89,26 @@ def proportional_bytes(process: int) -> int:
 
 
 def cores_used(processes: Sequence[int], while_: Callable[[], None]) -> float:
-    """How many cores some processes keep busy on average while something else happens."""
-    started, before = time.perf_counter(), sum(map(seconds_used, processes))
+    """How many cores some processes keep busy on average while something else happens; one that ends meanwhile counts as it was before."""
+    started, before = time.perf_counter(), [seconds_used(process, 0.0) for process in processes]
     while_()
-    return (sum(map(seconds_used, processes)) - before) / (time.perf_counter() - started)
+    used = sum(seconds_used(process, known) - known for process, known in zip(processes, before, strict=True))
+    return used / (time.perf_counter() - started)
 
 
-def seconds_used(process: int) -> float:
-    """The processor time of a process so far."""
-    return sum(map(int, after_name(Path(f"/proc/{process}"))[11:13])) / os.sysconf("SC_CLK_TCK")
+def seconds_used(process: int, if_ended: float | None = None) -> float:
+    """The processor time of a process so far, or `if_ended` where it has ended.
+
+    Raises:
+        ProcessLookupError, FileNotFoundError: it has ended, and there is no `if_ended`.
+    """
+    try:
+        fields = after_name(Path(f"/proc/{process}"))
+    except (FileNotFoundError, ProcessLookupError):
+        if if_ended is None:
+            raise
+        return if_ended
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def forget_peak() -> None:
@@ -109,21 +132,26 @@ def with_descendants(processes: Sequence[int]) -> list[int]:
     """Some processes, with all that they started and that still run: a training's images are read by processes of its own."""
     found = list(processes)
     for process in found:
-        found += children_of(process)
+        found += [child for child in children_of(process) if child not in found]
     return found
 
 
 @contextmanager
 def occupied(cores: int) -> Iterator[list[int]]:
-    """Keep some cores busy meanwhile as further threads of a job would, with its priority; gives the processes."""
-    code = "from tui_pruner.jobs.__main__ import lower_priority\nlower_priority(to_keys=True)\nwhile True: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True, cwd=ROOT) for _ in range(cores)]
-    try:
-        yield [process.pid for process in busy]
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+    """Keep some cores busy meanwhile as further threads of one job would, in one session with its priority; gives the processes."""
+    if cores < 1:
+        yield []
+        return
+    command = [sys.executable, "-c", BUSY, str(cores - 1)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, cwd=ROOT) as first:
+        try:
+            assert first.stdout is not None
+            if not first.stdout.readline():
+                raise RuntimeError("the processes that keep cores busy did not start")
+            yield [first.pid, *children_of(first.pid)]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(first.pid, signal.SIGKILL)
 
 
 def after_name(folder: Path) -> list[str]:

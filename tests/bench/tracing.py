@@ -28,7 +28,7 @@ MODULES = {
     "timm": {"hrnet_w18": 224, "mobilevit_s": 256},
     "transformers": {"Segformer": 512},
 }
-"""Networks traced as any module, with the side of their usual image, by the library; those of one that is not installed are left out."""
+"""Networks traced as any module, with the side of their usual image, by the library; those that are not installed are named on stderr."""
 ALONE = {"swin_t": 224}
 """One of torchvision for which torch-pruning does not end."""
 MODULE_ROUNDS = 7
@@ -100,6 +100,8 @@ def lone_figure(name: str, side: int) -> Figure:
 def figures() -> list[Figure]:
     """All figures."""
     installed = {library: networks for library, networks in MODULES.items() if importlib.util.find_spec(library)}
+    for library in MODULES.keys() - installed:
+        print(f"{library} is not installed: none of its networks is traced", file=sys.stderr)
     others = [module_figure(library, *network) for library, networks in installed.items() for network in networks.items()]
     return [*map(figure_of, ROUNDS), *others, *(lone_figure(*network) for network in ALONE.items())]
 

@@ -46,7 +46,7 @@ TARGETS = {"key": 0.025, "job": 20.0, "idle": 0.0, "memory": 80.0}
 class Load:
     """How many copies of the bundled scenes to train on (more than there is time for), keys to press, seconds to watch it and nothing.
 
-    `crowded`: keys are pressed once more while all other cores are busy with a job's priority.
+    `under_load`: keys are pressed once more while all other cores are busy with a job's priority.
     """
 
     copies: int = 2
@@ -55,7 +55,7 @@ class Load:
     keys: int = 300
     watched: float = 5.0
     idle: float = 5.0
-    crowded: bool = False
+    under_load: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ class Work:
     """What was seen: seconds from each key to its effect, the interface's own seconds for a key, cores that the job used, bytes a second
     while it ran (on the workbench, and with the list of jobs in front of it), bytes while nothing did, and bytes of memory.
 
-    `crowded`: seconds from each key to its effect while all cores were busy, and how many were.
+    `under_load`: seconds from each key to its effect while all cores were busy, and how many were.
     """
 
     keys: list[float]
     own: float
     cores: float
-    crowded: tuple[list[float], float] | None
+    under_load: tuple[list[float], float] | None
     bytes_per_second: float
     jobs_bytes_per_second: float
     idle_bytes: int
@@ -79,7 +79,7 @@ class Work:
 
 def working_figures(say: Callable[[str], None]) -> list[Figure]:
     """All figures of one session with a long training."""
-    load, longer = Load(crowded=True), Load(imgsz=640, images=256)
+    load, longer = Load(under_load=True), Load(imgsz=640, images=256)
     with TemporaryDirectory(prefix="tui-pruner-work-") as folder:
         say("working while a training runs")
         work = watch(load, Path(folder))
@@ -87,7 +87,7 @@ def working_figures(say: Callable[[str], None]) -> list[Figure]:
         beside_scan, cores = keys_beside_a_scan(longer, Path(folder))
     return [
         *key_figures("a training", work.keys, work.cores),
-        *(key_figures("a training, all other cores busy with its priority", *work.crowded) if work.crowded else ()),
+        *(key_figures("a training, all other cores busy with its priority", *work.under_load) if work.under_load else ()),
         *key_figures("a scan", beside_scan, cores),
         Figure("  the processor's time in the interface for a key, mean", work.own, "s", target=TARGETS["key"]),
         Figure("bytes a second while a training runs, 120x40", work.bytes_per_second / KB, "KB", target=TARGETS["job"]),
@@ -170,7 +170,7 @@ def watch(load: Load, folder: Path) -> Work:
         before_keys = seconds_used(interface)
         keys = press_keys(terminal, load.keys)
         own = (seconds_used(interface) - before_keys) / load.keys
-        crowded = keys_in_a_crowd(terminal, load, jobs) if load.crowded else None
+        under_load = keys_under_load(terminal, load, jobs) if load.under_load else None
         assert jobs == jobs_of(interface), "the training was over before the last key"
         ending = len(terminal.recording.chunks)
         while b"cancelled" not in terminal.recording.plain(ending):  # the first time, a training with an epoch behind it ends early
@@ -187,7 +187,7 @@ def watch(load: Load, folder: Path) -> Work:
             keys,
             own,
             cores,
-            crowded,
+            under_load,
             sent,
             sent_by_list,
             terminal.recording.size - before,
@@ -196,7 +196,7 @@ def watch(load: Load, folder: Path) -> Work:
         )
 
 
-def keys_in_a_crowd(terminal: Terminal, load: Load, jobs: Sequence[int]) -> tuple[list[float], float]:
+def keys_under_load(terminal: Terminal, load: Load, jobs: Sequence[int]) -> tuple[list[float], float]:
     """Press keys while a job runs and all other cores are busy too; seconds of each key, and the cores that were used beside them."""
     with occupied((os.cpu_count() or 2) - 1) as others:
         terminal.record(OPENING)

@@ -89,7 +89,8 @@ def test_compression_killed_at_every_stage_gives_the_same_weights(parameters, tm
     assert names == ["original", "plan", "cut", "refit", "fine-tune", "bench", "report"]
     assert whole.output == str(tmp_path / "whole/compressed.pt") and whole.stopped == ""
     assert 0.75 < whole.flops["after"] / whole.flops["before"] <= 0.801
-    assert Path(whole.report).read_text().count("<td>fine-tune flops-80</td>") == 1
+    report = Path(whole.report).read_text()
+    assert report.count("<td>fine-tune flops-80</td>") == 1 and "after (fine-tune flops-80) on the right" in report
     done: list[str] = []
     stages = 0
 
@@ -151,7 +152,7 @@ def canned_figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     told: dict[str, float] = {}
 
     def validated(self: Any, name: str, file: str, sha256: str, plan: Any = None) -> dict[str, float]:
-        self.judged = 9
+        self.validated_images = 9
         return {"metrics/mAP50-95(B)": told.get(name, 0.9)}
 
     monkeypatch.setattr(compress, "Job", Canned)
@@ -167,6 +168,26 @@ def test_compression_stops_at_max_drop_with_the_last_accepted_point(parameters, 
     assert result.stopped == "flops=70% loses 0.0200, more than the 0.01 that may be lost"
     assert result.flops["after"] == 80 and result.metrics == {"metrics/mAP50-95(B)": 0.9}
     assert Path(result.output).read_text() == "reconstruct"
+
+
+def test_pictures_of_the_report_are_named_by_the_accepted_point_when_a_later_one_is_rejected(parameters, canned_figures, monkeypatch):
+    canned_figures |= {"refit flops-50": 0.6, "fine-tune flops-50": 0.7}
+    reports: list[Any] = []
+
+    class Noted(Canned):
+        async def run(self) -> dict[str, Any]:
+            if self.kind == "report":
+                reports.append(self.parameters)
+                return {"output": self.parameters.output, "bytes": 1, "proved": True, "steps": 1}
+            return await super().run()
+
+    monkeypatch.setattr(compress, "Job", Noted)
+    wanted = {"targets": ["flops=50%"], "step": 25, "max_drop": 0.01, "bench": 0, "report": "report.md"}
+    result = run(parameters.model_copy(update=wanted))
+    assert result.stopped.startswith("flops=50% loses 0.2000") and result.stages[-2].name == "fine-tune flops-50"
+    (report,) = reports
+    assert (Path(report.pictured.path).name, report.pictured.stage) == ("flops-75-refitted.pt", "refit flops-75")
+    assert report.plan_file.endswith("flops-75.yaml")
 
 
 def test_training_is_tried_when_the_refit_loses_too_much(parameters, canned_figures):

@@ -57,6 +57,13 @@ def test_recovered_model_is_drawn_after_the_plan_instead_of_the_cut_one(digits: 
     assert all(picture.before == picture.after for picture in recovered.pictures)
 
 
+def test_recovered_file_that_changed_is_not_drawn(digits: PictureParameters, demo_checkpoint: Path):
+    changed = digits.model_copy(update={"recovered": str(demo_checkpoint), "recovered_sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="changed on disk since the job was created"):
+        run_pictures(changed, ignore)
+    assert list(Path(digits.folder).iterdir()) == []
+
+
 def test_pictures_show_the_detections_of_stock_ultralytics(digits: PictureParameters, demo_checkpoint: Path):
     said = []
     found = run_pictures(digits, said.append)

@@ -9,7 +9,7 @@ from tests.tui.helpers import Desk
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import Registry
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.panes.bars import footer_text
+from tui_pruner.tui.panes.bars import footer_lines
 from tui_pruner.tui.screens.help import ActionProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -33,10 +33,10 @@ async def test_help_and_palette_show_why_an_action_is_disabled(desk: Desk):
 
 
 async def test_footer_dims_disabled_actions_and_keeps_their_labels(desk: Desk):
-    plain = footer_text(ACTIONS, 120)
-    narrow = footer_text(ACTIONS, 80, disabled={"apply", "undo", "write"}).plain
+    plain = footer_lines(ACTIONS, 120, 1)[0]
+    narrow = footer_lines(ACTIONS, 80, 1, disabled={"apply", "undo", "write"})[0].plain
     assert "S scan" in narrow and "t target" in narrow and "apply" not in narrow, "what can be done now comes first in a narrow window"
-    dimmed = footer_text(ACTIONS, 120, disabled={"undo"})
+    dimmed = footer_lines(ACTIONS, 120, 1, disabled={"undo"})[0]
     assert plain.plain == dimmed.plain
     styles = {dimmed.plain[span.start : span.end]: str(span.style) for span in dimmed.spans if isinstance(span.style, str)}
     assert styles["u"] == styles[" undo"] == colours.FAINT != styles[" mark"]

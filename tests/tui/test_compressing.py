@@ -85,8 +85,14 @@ async def test_running_compression_shows_its_stages_and_later_ones_are_edited(st
         desk.controllers.recover.show_recipe()
         await desk.until(lambda: isinstance(desk.app.screen, RecipeForm) and "mAP .894" in desk.text, "the states")
         assert "plan: trial 3" in desk.line("target") and "waiting" in desk.line("fine-tune") and "left out" in desk.line("scan")
-        course = desk.app.screen.query_one("#course", Lines)
-        assert "3/9" in course._texts[0].plain and course._texts[1].plain.strip() == phase and phase in desk.text
+        progress = desk.app.screen.query_one("#progress", Lines)
+        assert "3/9" in progress._texts[0].plain and progress._texts[1].plain.strip() == phase and phase in desk.text
+        for (width, height), told in (((60, 20), "plan: trial 3, which has more words than its col…"), ((80, 24), phase)):
+            await desk.pilot.resize_terminal(width, height)
+            await desk.until(lambda told=told: told in desk.text, "the phase, as far as it fits")
+            rows = (*LINES, "folder", "recipe file")
+            words = ("3/9", "elapsed", "waiting", "left out", "mAP .894", "leaves it", "Enter keep", "Esc close")
+            assert [word for word in (*rows, *words) if word not in desk.text] == [], f"{width}x{height}"
         fields = {field.id: field.disabled for field in desk.app.screen.query(Input)}
         assert fields["validate"] and fields["target"] and fields["folder"] and not fields["fine-tune"] and not fields["report"]
         fill(desk, "fine-tune", "5")

@@ -40,7 +40,7 @@ async def test_cut_model_is_exported_to_the_requested_path(start, demo_checkpoin
         await desk.press("ctrl+u", *str(target), "enter")
         await desk.until(lambda: any("on 4 drawn images, " in note for note, _ in desk.state.notes), "the file")
         note = next(note for note, _ in desk.state.notes if "drawn images" in note)
-        assert re.fullmatch(r"digits-pruned.onnx equal( to \de-\d+)? on 4 drawn images, [\d.]+ MB, [\d.]+ m?s", note)
+        assert re.fullmatch(r"digits-pruned.onnx equal( within \de-\d+)? on 4 drawn images, [\d.]+ MB, ([\d.]+ m?s|\d+:\d\d)", note)
         assert " ".join(line.plain.strip() for line in job_lines(desk.bench.work(), 50, 6)).endswith(f"{GLYPHS.good} {note}")
         assert desk.state.session.unsaved, "a job's file is not a place where the user saved"
     weights = {tensor.name: tensor.dims for tensor in onnx.load(target).graph.initializer}
@@ -51,6 +51,15 @@ def test_formats_equal_those_of_ultralytics():
     table = export_formats()
     suffixes = dict(zip(table["Argument"], table["Suffix"], strict=True))
     assert {one.argument: one.suffix for one in FORMATS} == {one.argument: suffixes[one.argument] for one in FORMATS}
+
+
+async def test_export_with_equal_outputs_names_the_bound():
+    result = ExportResult(
+        output="out.onnx", bytes=5_000_000, source_bytes=2, equal=True, max_abs_difference=1e-6, relative_difference=3e-7, images=4,
+        drawn=True,
+    )  # fmt: skip
+    outcome = await export(FORMATS[0], SUBJECT, ModelFile("cut.pt", "1" * 64), "out.onnx", True).take(result.model_dump())
+    assert outcome.figure == "equal within 3e-7 on 4 drawn images, 5.00 MB"
 
 
 async def test_export_with_different_outputs_is_reported_as_not_written():

@@ -23,6 +23,7 @@ SETTLED = 0.4
 def without_machine_details(text: str) -> str:
     """A screen without what differs between machines: places, moments, digits of metrics, the dots that stand for them."""
     text = re.sub("[\u2801-\u28ff]", "\u28ff", without_paths_and_times(text))
+    text = re.sub(r"differs by (0|\d+e-\d+)", "differs by FIGURE", text)
     text = re.sub(r"(?<=[.]\d{3}) \([−+]\d+[.]\d%\)", "", text)
     return re.sub(r"(?<![\d\w])[.]\d{3}|1[.]000(?!\d)", ".###", re.sub(r"[−+][.]\d{3}(?!\d)|(?<= )0(?= +│)", "±.###", text))
 

@@ -74,7 +74,7 @@ async def test_header_shows_the_forecast_and_the_steps_its_error(start, demo_che
         assert desk.state.forecast is None
         desk.state.metrics.by_plan[desk.state.metrics.keys[1]] = 0.8
         desk.bench.store.touch("metrics")
-        await desk.until(lambda: " off −.05" in desk.line("1 model.5"), "its error")
+        await desk.until(lambda: "  error −.05" in desk.line("1 model.5"), "its error")
         assert desk.state.metrics.tried == [pytest.approx((desk.state.metrics.tried[0][0], 0.1))]
         await desk.go("model.7")
         await desk.press("3", "0", "enter")

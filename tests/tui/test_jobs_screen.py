@@ -55,13 +55,13 @@ async def test_jobs_screen_is_laid_out_for_its_size_from_the_first_paint(jobs, m
     arranged: list[bool] = []
     mounted = AllJobs.on_mount
     monkeypatch.setattr(AllJobs, "on_mount", lambda screen: (arranged.append(screen.has_class("-wide")), mounted(screen))[1])
-    for width in (120, 80):
+    for width in (120, 100, 99):
         await jobs.pilot.resize_terminal(width, 40)
         await jobs.press("b")
         await jobs.until(lambda: isinstance(jobs.app.screen, AllJobs), "the jobs")
         await jobs.press("escape")
     await jobs.pilot.resize_terminal(120, 40)
-    assert arranged == [True, False]
+    assert arranged == [True, True, False]
 
 
 async def test_jobs_screen_shows_every_job_with_details_and_log_of_the_chosen_one(jobs, monkeypatch, tmp_path):

@@ -9,8 +9,9 @@ import pytest
 from tests.tui.scripted_jobs import wanted
 from tui_pruner.domain.errors import JobError
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import DONE, FAILED, JobOutcome, ProgressRate, QueuedJob
-from tui_pruner.tui.panes.jobs import Activity, counted, job_detail_lines, job_lines, list_lines, unfinished_jobs
+from tui_pruner.tui.panes.jobs import Activity, counted, job_detail_lines, job_lines, list_lines, note_lines, unfinished_jobs
 from tui_pruner.tui.screens import all_jobs as log_tail
 from tui_pruner.tui.screens.all_jobs import LogTail, plain_lines, window
 
@@ -67,6 +68,15 @@ def test_job_without_a_count_shows_its_current_phase():
     assert len(job_lines(Activity(made, now=30.0), 120)) == 1
     made.progress = JobProgress(done=16, total=64, doing="reading the checkpoint")
     assert len(job_lines(Activity(made, now=30.0), 51)) == 1
+
+
+def test_results_without_words_or_with_a_long_one_keep_all_their_letters():
+    assert [line.plain.strip() for line in note_lines([("", True), ("", False)], 46, 6)] == [GLYPHS.bad, GLYPHS.good]
+    path = "/data/sets/in/a/path/without/any/blank/that/is/longer/than/the/line/best-pruned.pt"
+    lines = [line.plain for line in note_lines([(f"best.pt wrote {path}, 5.9 MB, 3.2 s", True)], 48, 6)]
+    assert path in "".join(line[2:] for line in lines) and all(len(line) <= 48 for line in lines) and lines[-1].endswith("3.2 s")
+    for width in range(1, 60):
+        assert len(note_lines([(f"reads {path}", True), ("", False)], width, 3)) <= 3
 
 
 def test_unfinished_jobs_are_described_in_one_sentence():

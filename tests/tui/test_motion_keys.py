@@ -6,9 +6,9 @@ import pytest
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.actions import STAGES, STEPS_PANE
+from tui_pruner.tui.actions import SLIDER, STAGES, STEPS_PANE
 from tui_pruner.tui.controllers import ACTIONS
-from tui_pruner.tui.panes.bars import fitting, footer_lines, footer_text, in_few_words, with_way_to_steps
+from tui_pruner.tui.panes.bars import fitting, footer_lines, with_short_labels, with_steps_key
 
 MOTIONS = {"j", "k", "g", "G", "ctrl+d", "ctrl+u"}
 shared = pytest.mark.asyncio(loop_scope="session")
@@ -50,29 +50,29 @@ async def test_palette_does_not_open_over_a_dialog(desk: Desk):
 
 def test_footer_shows_the_keys_of_the_apps_main_features():
     def keys(width: int) -> set[str]:
-        return {part.split()[0] for part in footer_text(ACTIONS, width).plain.strip().split("  ")}
+        return {part.split()[0] for part in footer_lines(ACTIONS, width, 1)[0].plain.strip().split("  ")}
 
     assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "u", "m", "e"} <= keys(260)
     assert {"S", "t", "R", "u", "m", "e", "w"} <= keys(120)
     assert {"u", "m", "e", "tab", "?"} <= keys(80)
     assert {"L", "C", "O", "H"} <= keys(200), "the recipe and the lineage before the order of the rows"
     for width in range(40, 260):
-        assert footer_text(ACTIONS, width).cell_len <= width
+        assert footer_lines(ACTIONS, width, 1)[0].cell_len <= width
 
 
 def test_narrow_footers_keep_the_way_back_and_the_key_of_the_hidden_steps():
-    assert "tab pane" in footer_text(ACTIONS, 80, pane=STEPS_PANE).plain
+    assert "tab pane" in footer_lines(ACTIONS, 80, 1, pane=STEPS_PANE)[0].plain
     stages = [action for action in ACTIONS if action.pane == STAGES and action.footer]
     for width, words in ((80, "enter go  space compare"), (120, "enter go there  space compare with")):
-        line = fitting(in_few_words(stages, width), width).plain
+        line = fitting(with_short_labels(stages, width), width).plain
         assert words in line and "tab tree/front" in line and "escape back" in line and len(line) <= width
-    assert with_way_to_steps(Text("no steps yet"), 58).plain == f"{'no steps yet':42}s steps and jobs"
+    assert with_steps_key(Text("no steps yet"), 58).plain == f"{'no steps yet':42}s steps and jobs"
     full = Text("x" * 41)
-    assert with_way_to_steps(full, 58) is full
+    assert with_steps_key(full, 58) is full
 
 
 def test_footer_of_two_lines_has_every_feature_in_the_same_order_as_one():
-    one = footer_text(ACTIONS, 400).plain.split()
+    one = footer_lines(ACTIONS, 400, 1)[0].plain.split()
     lines = footer_lines(ACTIONS, 200, 2, "multiples of 8")
     assert [word for line in lines for word in line.plain.removeprefix(" multiples of 8").split()] == one
     assert {"S", "t", "R", "L", "X", "O", "o", "i", "B", "r", "H", "F", "C"} <= set(one)
@@ -81,3 +81,7 @@ def test_footer_of_two_lines_has_every_feature_in_the_same_order_as_one():
         assert len(lines) <= 2 and all(line.cell_len <= width for line in lines)
         assert lines[-1].plain.endswith("q quit")
     assert len(footer_lines(ACTIONS, 400, 2)) == len(footer_lines(ACTIONS, 80, 1)) == 1
+    cramped = footer_lines(ACTIONS, 30, 2, "12 layers marked, multiples of 8")
+    assert cramped[0].plain.strip() == "12 layers marked, multiples of 8" and "q quit" in cramped[1].plain
+    for pane in {action.pane for action in ACTIONS} - {SLIDER}:
+        assert len(footer_lines(ACTIONS, 240, 2, pane=pane)) == 2, "a high window of 240 cells has keys for both lines"

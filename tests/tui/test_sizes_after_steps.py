@@ -6,7 +6,7 @@ import pytest
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.formatting import count
-from tui_pruner.tui.panes.comparison import layers_lines
+from tui_pruner.tui.panes.tree import layers_lines
 from tui_pruner.tui.panes.tree_row import inputs
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

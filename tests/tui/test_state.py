@@ -8,7 +8,7 @@ from tui_pruner.domain.results import short_metric
 from tui_pruner.tui.actions import GROUPS
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.engine_session import NewestOnly, RestartLimit
-from tui_pruner.tui.panes.bars import footer_text
+from tui_pruner.tui.panes.bars import footer_lines
 from tui_pruner.tui.screens.help import help_lines
 from tui_pruner.tui.state import Store, ViewState
 from tui_pruner.tui.terminal import ForgivingDecoder
@@ -117,7 +117,7 @@ def test_keys_are_bound_once_and_are_free_in_tmux_and_shells():
 
 def test_footer_fits_and_help_and_quit_are_omitted_last():
     for width in (60, 80, 120, 200):
-        text = footer_text(ACTIONS, width, "12 layers marked")
+        text = footer_lines(ACTIONS, width, 1, "12 layers marked")[0]
         assert text.cell_len <= width
         assert "? help" in text.plain and "q quit" in text.plain
-    assert "filter" in footer_text(ACTIONS, 200).plain and "tab pane" in footer_text(ACTIONS, 80).plain
+    assert "filter" in footer_lines(ACTIONS, 200, 1)[0].plain and "tab pane" in footer_lines(ACTIONS, 80, 1)[0].plain

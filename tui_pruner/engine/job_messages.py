@@ -102,12 +102,21 @@ class StageFigures(Message):
     latency: float | None = None
 
 
+class PicturedFile(Message):
+    """The file whose model a report's pictures show, with its SHA-256 and the name of the stage that wrote it."""
+
+    path: str
+    sha256: str
+    stage: str
+
+
 class ReportParameters(JobParameters):
     """Parameters of a report: a plan with its channels, the name of its file, the file to write, and the number of pictures (0 without
     `data`).
 
     `stages`: those before and after the cut, if a compression made them; `redact`: with neutral names; `recovered`: the plan's model
-    after a refit or a training, which is measured too; `pictured`: such a file that only the pictures show, since `stages` has its figures.
+    after a refit or a training, which is measured too; `pictured`: the file of such a model that only the pictures show, since `stages`
+    has its figures.
     """
 
     data: str = ""
@@ -118,7 +127,7 @@ class ReportParameters(JobParameters):
     stages: list[StageFigures] = []
     redact: bool = False
     recovered: str | None = None
-    pictured: str | None = None
+    pictured: PicturedFile | None = None
 
 
 class ReportResult(Message):
@@ -134,11 +143,13 @@ class ReportResult(Message):
 class PictureParameters(JobParameters):
     """Parameters of a picture job: the first `pictures` of a seeded order of the validation images, drawn into `folder`.
 
-    `redact`: with neutral names of the classes; `recovered`: a file that is drawn after the plan, instead of the cut model.
+    `redact`: with neutral names of the classes; `recovered`: a file that is drawn after the plan, instead of the cut model;
+    `recovered_sha256`: that of this file when the job was created, if it is known.
     """
 
     plan: dict[str, Any] | None = None
     recovered: str | None = None
+    recovered_sha256: str = ""
     pictures: int = 6
     folder: str
     redact: bool = False

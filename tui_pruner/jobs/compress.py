@@ -19,6 +19,7 @@ from tui_pruner.engine.job_messages import (
     ExportResult,
     JobParameters,
     JobProgress,
+    PicturedFile,
     ReportParameters,
     ReportResult,
     StageFigures,
@@ -98,8 +99,9 @@ class Compression:
     """Whether anything was computed since the last stage was reported, instead of read from the journal."""
     since: float = field(default_factory=time.perf_counter, init=False)
     interval: tuple[float, float] | None = field(default=None, init=False)
-    judged: int = field(default=0, init=False)
-    """The interval of the metric that was measured last, and on how many images it was."""
+    """The interval of the metric that was measured last."""
+    validated_images: int = field(default=0, init=False)
+    """How many images the last validation had."""
 
     def run(self) -> CompressResult:
         """Run all stages."""
@@ -118,7 +120,7 @@ class Compression:
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
-        self._tell("original", metrics=original, details=[plural(self.judged, "image")] if self.judged else [])
+        self._tell("original", metrics=original, details=[plural(self.validated_images, "image")] if self.validated_images else [])
         self.notes += nothing_to_lose(original) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
@@ -202,8 +204,7 @@ class Compression:
         update: dict[str, Any] = {
             "output": str(output),
             "metrics": reached.metrics,
-            "flops": {"before": self.whole["flops"], "after": reached.size["flops"]},
-            "parameters": {"before": self.whole["parameters"], "after": reached.size["parameters"]},
+            **{of: {"before": self.whole[of], "after": reached.size[of]} for of in ("flops", "parameters")},
         }
         if asked.bench:
             entries = [ModelToTime(checkpoint=asked.checkpoint, classes=asked.classes), ModelToTime(checkpoint=str(output))]
@@ -229,11 +230,13 @@ class Compression:
     def _reported(self, reached: Reached) -> str:
         asked = self.parameters
         assert reached.point.plan is not None
+        made_by = next(stage.name for stage in self.stages if stage.output == reached.file)
+        pictured = PicturedFile(path=reached.file, sha256=reached.sha256, stage=made_by)
         figures = [StageFigures(**stage.model_dump(include=set(StageFigures.model_fields))) for stage in self.stages]
         parameters = ReportParameters(
             **{**self._fields(), "data": asked.data if self.labels else "", "images": asked.validated},
             plan=reached.point.plan, plan_file=str(self.folder / f"{name_of(reached.point.targets)}.yaml"),
-            output=self._file(asked.report), stages=figures, redact=asked.redact, pictured=reached.file,
+            output=self._file(asked.report), stages=figures, redact=asked.redact, pictured=pictured,
         )  # fmt: skip
         Path(parameters.output).unlink(missing_ok=True)
         made = self._job("report", "report", parameters, ReportResult, kept=False)
@@ -298,7 +301,7 @@ class Compression:
             return {}
         changed = {"checkpoint": file, "sha256": sha256, "images": self.parameters.validated, "plan": plan}
         found = self._job(f"validate {name}", "validate", ValidationParameters(**{**self._fields(), **changed}), ValidationResult)
-        self.interval, self.judged = found.interval, found.images
+        self.interval, self.validated_images = found.interval, found.images
         return found.metrics
 
     def _job(self, name: str, kind: str, parameters: Message, result: type[Result], kept: bool = True) -> Result:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from tui_pruner.domain.errors import RequestError
+from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.engine.job_messages import JobParameters, JobProgress, Picture, PictureParameters, PictureResult
 from tui_pruner.jobs.data.dataset import check_fits, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import meaning_of_labels
@@ -49,7 +49,6 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
         RequestError: no such device, or a model class whose predictions are no detections.
     """
     from tui_pruner.core.pruning.proved_cut import apply_plan
-    from tui_pruner.frameworks.ultralytics import open_model
     from tui_pruner.report.privacy import neutral_classes
 
     data = read_data(parameters.data).subset(parameters.images, parameters.seed).subset(parameters.pictures, parameters.seed)
@@ -57,7 +56,7 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
     checkpoint = opened(parameters)
     kind = predictor_of(checkpoint.model)
     check_fits(renumbered(data, checkpoint.model), checkpoint.classes, kind.task, *meaning_of_labels(checkpoint.model))
-    final = open_model(parameters.recovered).model if parameters.recovered else apply_plan(checkpoint, parameters.plan)
+    final = recovered_model(parameters) if parameters.recovered else apply_plan(checkpoint, parameters.plan)
     before, after = (predictor(kind, model, parameters) for model in (checkpoint.model, final))
     neutral = neutral_classes(checkpoint.names) if parameters.redact else {}
     pictures = []
@@ -67,6 +66,20 @@ def run_pictures(parameters: PictureParameters, on_progress: OnProgress) -> Pict
             on_progress(JobProgress(done=number, total=len(data.images), doing="drawing"))
     missing = len(data.images) - len(pictures)
     return PictureResult(pictures=pictures, confidence=CONFIDENCE, notes=[skipped(missing, data)] if missing else [])
+
+
+def recovered_model(parameters: PictureParameters) -> nn.Module:
+    """The model of the file that is drawn instead of the cut model.
+
+    Raises:
+        CheckpointError: the file cannot be used, or changed since the job was created.
+    """
+    from tui_pruner.frameworks.ultralytics import open_model
+
+    checkpoint = open_model(parameters.recovered or "")
+    if checkpoint.sha256 != (parameters.recovered_sha256 or checkpoint.sha256):
+        raise CheckpointError(f"{parameters.recovered} changed on disk since the job was created: run it again")
+    return checkpoint.model
 
 
 def predictor_of(model: nn.Module) -> StockTool:

@@ -14,6 +14,7 @@ from tui_pruner.domain.errors import OutputError, RequestError
 from tui_pruner.domain.formatting import command_line, legible
 from tui_pruner.engine.job_messages import (
     JobProgress,
+    PicturedFile,
     PictureParameters,
     PictureResult,
     ReportParameters,
@@ -82,7 +83,7 @@ class ReportMaterial:
     stages: tuple[StageFigures, ...] = ()
     redact: bool = False
     recovered: Path | None = None
-    pictured: Path | None = None
+    pictured: PicturedFile | None = None
 
 
 def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
@@ -101,11 +102,10 @@ def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_
         drawn = pictures(session, wanted, folder, on_progress)
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
     stages = [*wanted.stages, *recovered_stages(session, wanted, metrics, on_progress)]
-    judged = [stage.name for stage in stages if stage.metrics]
     found = {
         "metrics": metrics,
         "stages": stages,
-        "pictured": judged[-1] if judged and (wanted.pictured or wanted.recovered) else "",
+        "pictured_stage": wanted.pictured.stage if wanted.pictured else stages[-1].name if wanted.recovered and stages else "",
         "latency": latency(session, wanted, on_progress),
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
@@ -235,10 +235,11 @@ def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_pr
     """Images with the detections of both models, drawn into a folder."""
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
-    recovered = wanted.pictured or wanted.recovered
+    shown = wanted.pictured
+    recovered = shown.path if shown else str(wanted.recovered) if wanted.recovered else None
     parameters = PictureParameters(
         plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact,
-        recovered=str(recovered) if recovered else None, **common_fields(session, wanted),
+        recovered=recovered, recovered_sha256=shown.sha256 if shown else "", **common_fields(session, wanted),
     )  # fmt: skip
     return run_pictures(parameters, doing("pictures", on_progress))
 
@@ -329,7 +330,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
         stages=tuple(parameters.stages),
         redact=parameters.redact,
         recovered=Path(parameters.recovered) if parameters.recovered and parameters.data else None,
-        pictured=Path(parameters.pictured) if parameters.pictured else None,
+        pictured=parameters.pictured,
     )
     facts = make_report(session, wanted, on_progress)
     return ReportResult(

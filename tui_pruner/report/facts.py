@@ -103,7 +103,8 @@ class SensitivityFacts(Message):
 class Facts(Message):
     """A plan and its checkpoint, with measurements. `elsewhere` is the cost outside all blocks; `layers` has those whose widths changed.
 
-    `classes`: the names of those that stay, where others were cut.
+    `classes`: the names of those that stay, where others were cut; `pictured_stage`: the stage whose model the pictures show, if it is not
+    the cut.
     """
 
     plan: str
@@ -119,7 +120,7 @@ class Facts(Message):
     steps: list[StepView]
     metrics: Metrics | None = None
     pictures: list[PictureFacts] = []
-    pictured: str = ""
+    pictured_stage: str = ""
     latency: BenchResult | None = None
     sensitivity: list[SensitivityFacts] = []
     stages: list[StageFigures] = []

@@ -146,7 +146,7 @@ def pictures(material: Material) -> Section | None:
         return None
     drawn = zip(facts.pictures, material.images, strict=True)
     pairs = tuple(Pair(found.image, *files, counted(found.before), counted(found.after)) for found, files in drawn)
-    after = f"after ({facts.pictured})" if facts.pictured else "after"
+    after = f"after ({facts.pictured_stage})" if facts.pictured_stage else "after"
     said = f"Predicted and drawn by Ultralytics, from confidence {facts.confidence:g} up; before on the left, {after} on the right."
     return Section("The same images before and after", (Paragraph(said), Gallery(pairs)))
 

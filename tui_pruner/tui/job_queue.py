@@ -65,13 +65,13 @@ class JobQueue:
             ways_out = f"{key_of('all-jobs')} lists them and {key_of('cancel-chosen')} cancels one"
             raise RequestError(f"{wanted.name} is not queued: {plural(MOST_WAITING, 'job')} wait already, {ways_out}")
         self._number += 1
-        self.jobs.append(QueuedJob(self._told_apart(wanted), self._number))
+        self.jobs.append(QueuedJob(self._with_unique_title(wanted), self._number))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         self._tell()
         return True
 
-    def _told_apart(self, wanted: JobSpec) -> JobSpec:
+    def _with_unique_title(self, wanted: JobSpec) -> JobSpec:
         """The job under a name that no other content has: with what it is about, and numbered if that is not enough."""
         taken = {job.spec.name for job in self.jobs if job.spec.key != wanted.key}
         if not wanted.about or wanted.name not in taken:

@@ -68,7 +68,7 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
             details.append(("differs by", f"{result.relative_difference:.1e} relative on {images}"))
         if result.output is None:
             return JobOutcome("NOT written: outputs differ from the PyTorch model", details, result.notes)
-        by = f" to {tiny(result.relative_difference)}" if result.relative_difference else ""
+        by = f" within {tiny(result.relative_difference)}" if result.relative_difference else ""
         word = {True: f"equal{by} on {images}", None: "not compared", False: "not equal"}[result.equal]
         return JobOutcome(f"{word}, {file_size(result.bytes)}", [("file", result.output), *details], result.notes)
 

@@ -138,31 +138,26 @@ PANE_WORDS: Mapping[str, Mapping[str, str]] = {
 """The workbench's most important actions in a pane, with their words there."""
 
 
-def footer_text(actions: Iterable[Action], width: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()) -> Text:
-    """The keys in one line of at most `width` cells, those of the focused pane first, the most needed ones longest; all can be clicked.
-
-    `disabled`: the ids of disabled actions, which are dimmed.
-    """
-    shown_here, own = _footer_actions(actions, width, pane)
-    return fitting(shown_here, width, leading, own, disabled)
-
-
 def footer_lines(
     actions: Iterable[Action], width: int, rows: int, leading: str = "", pane: str = "", disabled: Collection[str] = ()
 ) -> list[Text]:
-    """The keys in one line, or in two where there are `rows` for them and one has no space for all."""
+    """The keys in one line of at most `width` cells, or in two where there are `rows` for them and one has no space for all.
+
+    Those of the focused pane come first, and the most needed ones remain longest; all can be clicked. `disabled`: the ids of disabled
+    actions, which are dimmed.
+    """
     shown_here, own = _footer_actions(actions, width, pane)
     first = fitting(shown_here, width, leading, own, disabled)
     if rows < 2 or _width_of(shown_here, leading) <= width:
         return [first]
-    taken = next(count for count in range(len(shown_here), -1, -1) if _width_of(shown_here[:count], leading) <= width)
+    taken = next((count for count in range(len(shown_here), 0, -1) if _width_of(shown_here[:count], leading) <= width), 0)
     second = fitting(shown_here[taken:], width, "", own, disabled)
     return [_line(shown_here[:taken], leading, disabled), second]
 
 
 def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[list[Action], set[str]]:
     """The actions of the footer in their order, and the ids of those of the focused pane."""
-    by_id, words = {action.id: action for action in in_few_words(actions, width)}, PANE_WORDS.get(pane, {})
+    by_id, words = {action.id: action for action in with_short_labels(actions, width)}, PANE_WORDS.get(pane, {})
     own = [action for action in by_id.values() if action.footer and action.pane and action.pane == pane]
     own += [replace(by_id[id], footer=word) for id, word in words.items() if id in by_id]
     taken = {key for action in own for key in action.keys.split(",")}
@@ -170,7 +165,7 @@ def _footer_actions(actions: Iterable[Action], width: int, pane: str) -> tuple[l
     return own + rest, {action.id for action in own}
 
 
-def in_few_words(actions: Iterable[Action], width: int) -> list[Action]:
+def with_short_labels(actions: Iterable[Action], width: int) -> list[Action]:
     """The actions, with shorter words in a narrow window."""
     short = NARROW_WORDS if width < ONE_LINE else {}
     return [replace(action, footer=short[action.id]) if action.id in short else action for action in actions]
@@ -233,7 +228,7 @@ class HeaderBar(Lines):
         store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
 
 
-def with_way_to_steps(line: Text, width: int) -> Text:
+def with_steps_key(line: Text, width: int) -> Text:
     """The last step's line with the key of the pane that a small window hides, if there is space."""
     key, words = key_of("show-steps"), "steps and jobs"
     missing = width - line.cell_len - len(key) - len(words) - 1
@@ -252,7 +247,7 @@ class StatusBar(Lines):
         def lines(width: int, height: int) -> list[Text]:
             now, found = work(), view.explanation if with_explanation() else None
             space = width - 2
-            first = stop_line(found, space) if found is not None else with_way_to_steps(last_step(state, state.metrics, space), space)
+            first = stop_line(found, space) if found is not None else with_steps_key(last_step(state, state.metrics, space), space)
             if now.running:
                 return [first, running_line(now, width - 2)]
             return [first, Text(fit(now.doing, width - 2))] if now.doing else [first]

@@ -1,9 +1,9 @@
-"""Side by side: two states of the session with what differs layer by layer, a layer at several widths, and the layers of a block."""
+"""Side by side: two states of the session with what differs layer by layer, and a layer at several widths."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -14,16 +14,15 @@ from tui_pruner.domain.forecast import drop_at
 from tui_pruner.domain.formatting import count, file_size, giga, percent, score
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import key_of
-from tui_pruner.tui.drawing import GLYPHS, arrow, change, drop, fall, fit, fit_clauses, gain, relative, shape, wrapped
+from tui_pruner.tui.drawing import GLYPHS, arrow, change, drop, fit, fit_clauses, gain, relative, shape, wrapped
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.explanation import short
 from tui_pruner.tui.panes.steps import proof_cell
-from tui_pruner.tui.panes.tree_row import heat_colour, metric_colour, status_of
+from tui_pruner.tui.panes.tree_row import metric_colour
 from tui_pruner.tui.timeline import StepMetrics, name_of, step_at
 
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import Comparison, Detail, LayerView, SessionView
-    from tui_pruner.tui.outline import Row
     from tui_pruner.tui.state import AppState
 
 
@@ -221,38 +220,3 @@ def _drop_alone(state: AppState, layer: LayerView, now: int, keep: int) -> str:
     found = [drop_at(drops, 1 - width / layer.out_channels) for width in (now, keep)] if drops else [None]
     fallen = [fall for fall in found if fall is not None]
     return drop(fallen[1] - fallen[0]) if len(fallen) == 2 else ""
-
-
-LAYER_COLUMNS = (("channels", 11), ("params", 8), ("FLOPs", 8))
-STATUS_CELLS = 12
-
-
-def layers_lines(row: Row, state: AppState, width: int, height: int) -> list[Text]:
-    """The layers of a block or section in at most `height` lines, the most FLOPs first: their widths, their costs after the steps and
-    the pending cuts, their drop of the metric in the scan, and their status.
-    """
-    if height < 3 or not row.layers:
-        return []
-    prefix = f"{row.key}." if row.kind == "block" else "model."
-    scan, costs = state.scan, {layer.name: state.weight(layer) for layer in row.layers}
-    layers = sorted(row.layers, key=lambda layer: -costs[layer.name][1])
-    scanned = scan is not None and any(layer.name in scan.layers for layer in layers)
-    drops = [(f"@{scan.ratio:.0%}", 7)] if scan is not None and scanned else []
-    names = min(max(len(layer.name.removeprefix(prefix)) for layer in layers) + 1, 22)
-    columns = (*LAYER_COLUMNS, *drops)
-    while columns and names + sum(cells for _, cells in columns) + 2 + STATUS_CELLS > width:
-        columns = columns[:-1]
-    titles = "".join(fit(title, cells, right=True) for title, cells in columns)
-    lines = [Text.assemble((fit("Layer", names), colours.HEADING), (f"{titles}  status", colours.MUTED))]
-    most = height - 1 if len(layers) < height else height - 2
-    for layer in layers[:most]:
-        change, (parameters, flops) = state.change(layer), costs[layer.name]
-        found = scan.layers.get(layer.name, {}).get(scan.ratio) if scan is not None else None
-        figures = [arrow(change.outputs[0], change.outputs[2]), count(parameters), count(flops), "" if found is None else fall(found)]
-        styles = [colours.TEXT, colours.BLUE, colours.PURPLE, heat_colour(found, scan.baseline) if found is not None and scan else ""]
-        line = Text(fit(layer.name.removeprefix(prefix), names), colours.TEXT)
-        for (_, cells), figure, style in zip(columns, figures, styles, strict=False):
-            line.append(fit(figure, cells, right=True), style)
-        words, style = status_of(replace(row, kind="layer", key=layer.name, layers=(layer,)), state)
-        lines.append(line.append(f"  {fit(words, STATUS_CELLS).rstrip()}", style))
-    return [*lines, *([Text(f"and {len(layers) - most} more", colours.MUTED)] if len(layers) > most else [])]

@@ -15,9 +15,10 @@ from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.conflicts import Trouble, nearest_trouble, troubles
 from tui_pruner.tui.drawing import GLYPHS, arrow, curve, cut_column, drop, fit, saving, shape, slider, wrapped
 from tui_pruner.tui.outline import Row, Weight
-from tui_pruner.tui.panes.comparison import compare_lines, compare_title, layers_lines, widths_lines
+from tui_pruner.tui.panes.comparison import compare_lines, compare_title, widths_lines
 from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_lines, flow_title
 from tui_pruner.tui.panes.map_layout import block_under
+from tui_pruner.tui.panes.tree import layers_lines
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
 from tui_pruner.tui.panes.widgets import ENDS, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store

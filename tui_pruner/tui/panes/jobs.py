@@ -21,7 +21,7 @@ from tui_pruner.tui.panes.widgets import Pane
 from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Store
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
-LEAST_COURSE = 28
+LEAST_PROGRESS = 28
 """The cells beside a running job's name: a bar, a count and a time, or what it does."""
 LONGEST_PART = 40
 """Letters of what a job says that it is at; more belong to the job's own pane."""
@@ -89,7 +89,7 @@ def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> li
 
 
 def _clauses_in_lines(note: str, width: int) -> list[str]:
-    """A result in lines of at most `width` cells, which end between clauses where those fit."""
+    """A result in lines of at most `width` cells, which end between clauses where those fit; at least one line."""
     lines: list[str] = []
     clauses = legible(note).split(", ")
     for number, clause in enumerate(clauses, start=1):
@@ -97,14 +97,14 @@ def _clauses_in_lines(note: str, width: int) -> list[str]:
         if lines and cell_len(lines[-1]) + 1 + cell_len(text) <= width:
             lines[-1] += f" {text}"
         else:
-            lines += [line.plain for line in wrapped(text, width)]
+            lines += broken(text, max(width, 1))
     return lines
 
 
 def running_line(work: Activity, width: int) -> Text:
     """The running job with its progress."""
     assert work.running is not None
-    name = fit_middle(work.running.spec.name, max(width - LEAST_COURSE, SHORTEST_NAME))
+    name = fit_middle(work.running.spec.name, max(width - LEAST_PROGRESS, SHORTEST_NAME))
     lead = Text.assemble((f"{spinner(work.beat)} ", colours.WARNING), name)
     hint = f"  {work.running.spec.hint or key_of('cancel-job') + ' ' + _ending(work.running)}"
     return lead.append_text(progress_text(work.running, work.now, width - lead.cell_len, hint, more=True))
@@ -157,7 +157,7 @@ def present_phase(job: QueuedJob) -> list[str]:
     return [job.progress.doing] if job.progress and job.progress.doing and (job.spec.recipe or not job.progress.done) else []
 
 
-def course_lines(job: QueuedJob, now: float, width: int) -> list[Text]:
+def progress_lines(job: QueuedJob, now: float, width: int) -> list[Text]:
     """A job's progress and what it does now, in two lines; how it ended, if it is over."""
     if job.state != RUNNING:
         return [Text(fit(_state(job, 0, now), width).rstrip()), Text()]

@@ -29,7 +29,7 @@ PROOF = 12
 METRIC = 9
 WIDE_METRIC = 12
 REFIT = 12
-ERROR = 11
+ERROR = 13
 NAMES = 10
 """The least cells that the columns of refits and forecasts leave to the name of the cut."""
 
@@ -208,7 +208,7 @@ def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: 
     text.append_text(_metric(metrics, step, columns))
     if columns.error:
         error = metrics.error_of_step(step)
-        text.append(fit("" if error is None else f"off {drop(-error)}", columns.error, right=True), colours.MUTED)
+        text.append(fit("" if error is None else f"error {drop(-error)}", columns.error, right=True), colours.MUTED)
     return text
 
 

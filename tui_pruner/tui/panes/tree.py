@@ -1,4 +1,6 @@
-"""The model tree: a scrolling list of rows with fixed columns, drawn line by line so that a key press repaints only what changed."""
+"""The model tree: a scrolling list of rows with fixed columns, drawn line by line so that a key press repaints only what changed;
+and the layers of one of its blocks or sections as a table.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,31 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.markup import escape
 from rich.style import Style
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_pruner.domain.formatting import plural
+from tui_pruner.domain.formatting import count, plural
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import strip_of
-from tui_pruner.tui.outline import BY_DROP, IN_MODEL, TreeState, matching_layers
-from tui_pruner.tui.panes.tree_row import GAP, WIDEST_NAME, Cells, Column, Look, composed, heading, layout, row_cells
-from tui_pruner.tui.state import COLOURS, Store
+from tui_pruner.tui.drawing import arrow, fall, fit, strip_of
+from tui_pruner.tui.outline import BY_DROP, IN_MODEL, Row, TreeState, matching_layers
+from tui_pruner.tui.panes.tree_row import (
+    GAP,
+    WIDEST_NAME,
+    Cells,
+    Column,
+    Look,
+    composed,
+    heading,
+    heat_colour,
+    layout,
+    row_cells,
+    status_of,
+)
+from tui_pruner.tui.state import COLOURS, AppState, Store
 
 Line = tuple[Cells, Style, bool]
 """A line's cells, the style of its background, and whether it is under the cursor."""
@@ -197,3 +212,38 @@ def column_order(columns: Sequence[Column], x: int) -> str | None:
             return COLUMN_ORDERS.get(column.key)
         x -= column.width + GAP
     return None
+
+
+LAYER_COLUMNS = (("channels", 11), ("params", 8), ("FLOPs", 8))
+STATUS_CELLS = 12
+
+
+def layers_lines(row: Row, state: AppState, width: int, height: int) -> list[Text]:
+    """The layers of a block or section in at most `height` lines, the most FLOPs first: their widths, their costs after the steps and
+    the pending cuts, their drop of the metric in the scan, and their status.
+    """
+    if height < 3 or not row.layers:
+        return []
+    prefix = f"{row.key}." if row.kind == "block" else "model."
+    scan, costs = state.scan, {layer.name: state.weight(layer) for layer in row.layers}
+    layers = sorted(row.layers, key=lambda layer: -costs[layer.name][1])
+    scanned = scan is not None and any(layer.name in scan.layers for layer in layers)
+    drops = [(f"@{scan.ratio:.0%}", 7)] if scan is not None and scanned else []
+    names = min(max(len(layer.name.removeprefix(prefix)) for layer in layers) + 1, 22)
+    columns = (*LAYER_COLUMNS, *drops)
+    while columns and names + sum(cells for _, cells in columns) + 2 + STATUS_CELLS > width:
+        columns = columns[:-1]
+    titles = "".join(fit(title, cells, right=True) for title, cells in columns)
+    lines = [Text.assemble((fit("Layer", names), colours.HEADING), (f"{titles}  status", colours.MUTED))]
+    most = height - 1 if len(layers) < height else height - 2
+    for layer in layers[:most]:
+        change, (parameters, flops) = state.change(layer), costs[layer.name]
+        found = scan.layers.get(layer.name, {}).get(scan.ratio) if scan is not None else None
+        figures = [arrow(change.outputs[0], change.outputs[2]), count(parameters), count(flops), "" if found is None else fall(found)]
+        styles = [colours.TEXT, colours.BLUE, colours.PURPLE, heat_colour(found, scan.baseline) if found is not None and scan else ""]
+        line = Text(fit(layer.name.removeprefix(prefix), names), colours.TEXT)
+        for (_, cells), figure, style in zip(columns, figures, styles, strict=False):
+            line.append(fit(figure, cells, right=True), style)
+        words, style = status_of(replace(row, kind="layer", key=layer.name, layers=(layer,)), state)
+        lines.append(line.append(f"  {fit(words, STATUS_CELLS).rstrip()}", style))
+    return [*lines, *([Text(f"and {len(layers) - most} more", colours.MUTED)] if len(layers) > most else [])]

@@ -43,7 +43,8 @@ class ActionScreen(Screen[None], inherit_bindings=False):
         """Take the classes of the present size before the first layout: set after it, they would move the panes painted by then."""
         width, height = self.app.size
         for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
-            self.add_class(*self._get_breakpoint_classes(size, breakpoints or []))
+            reached = [name for least, name in sorted(breakpoints or []) if size >= least]
+            self.add_class(*reached[-1:])
 
     def acted(self) -> None:
         """React to an action that was run."""

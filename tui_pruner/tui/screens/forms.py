@@ -25,7 +25,7 @@ from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import GLYPHS, broken, fit
 from tui_pruner.tui.job_specs.compression import RECIPE, RECIPE_FILE, parsed_recipe, settings_of, stage_states
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
-from tui_pruner.tui.panes.jobs import course_lines
+from tui_pruner.tui.panes.jobs import progress_lines
 from tui_pruner.tui.panes.widgets import Lines
 
 
@@ -152,7 +152,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
             box.border_subtitle = f"{starts}  Tab next  ^s save  ^o open  Esc {'cancel' if self._job is None else 'close'}"
             yield Static(self._text, markup=False, id="what")
             if self._job is not None:
-                yield Lines(id="course")
+                yield Lines(id="progress")
             for item in RECIPE:
                 yield from self._row(item.stage, self._lines[item.stage], item.stage)
             yield from self._row(FOLDER, self._folder, FOLDER, self._job is not None)
@@ -170,7 +170,7 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         """Show each stage's meaning, or its state; a stage that has started cannot be edited any more."""
         states = stage_states(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
         if (job := self._job) is not None:
-            self.query_one("#course", Lines).draw(lambda width, _: course_lines(job, time.monotonic(), width))
+            self.query_one("#progress", Lines).draw(lambda width, _: progress_lines(job, time.monotonic(), width))
         for item in RECIPE:
             state, words = states[item.stage]
             sign, colour = SIGNS.get(state, (" ", colours.MUTED))

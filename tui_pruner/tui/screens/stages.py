@@ -12,7 +12,7 @@ from tui_pruner.domain.lineage import ASKED
 from tui_pruner.tui.actions import STAGES, Registry, bindings
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.controllers.lineage import StageListController
-from tui_pruner.tui.panes.bars import fitting, in_few_words
+from tui_pruner.tui.panes.bars import fitting, with_short_labels
 from tui_pruner.tui.panes.front import dots_of, front_lines
 from tui_pruner.tui.panes.lineage import graph_lines, stage_lines
 from tui_pruner.tui.panes.widgets import Lines, Pane
@@ -106,4 +106,4 @@ class Stages(ActionScreen, inherit_bindings=False):
         told = self.query_one("#stage", Lines)
         told.draw(lambda width, _: stage_lines(shown, stage, held, width) if stage is not None else [Text()])
         own = [action for action in self.registry if action.footer and (at.on_front or action.id != "next-axis")]
-        self.query_one("#stages-footer", Lines).draw(lambda width, _: [fitting(in_few_words(own, width), width)])
+        self.query_one("#stages-footer", Lines).draw(lambda width, _: [fitting(with_short_labels(own, width), width)])
