@@ -101,6 +101,22 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     assert session_to_resume().model == "yolov8n.yaml", "the name of an architecture is no path"
 
 
+def test_paths_of_a_session_stored_elsewhere_never_lead_to_other_files_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "best.pt").write_text(folder.name)
+    monkeypatch.chdir(there)
+    stage = {"id": "file:best.pt", "parent": "", "kind": "reconstruct", "title": "best.pt", "path": "best.pt", "data": "coco8.yaml"}
+    keep(session("best.pt", data="sets/data.yaml", lineage=[stage]))
+    (there / "best.pt").unlink()
+    monkeypatch.chdir(here)
+    found = session_to_resume()
+    assert (found.model, found.data) == (str(there / "best.pt"), str(there / "sets" / "data.yaml"))
+    assert (found.lineage[0]["path"], found.lineage[0]["data"]) == (found.model, "coco8.yaml")
+    assert last_session("best.pt", "0") is None
+
+
 @pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
 def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     state = {**session(metrics={"": 0.776}).state, "figures": figures}

@@ -118,13 +118,21 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
         return content
 
     def of(content: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-        found = {name: Path(folder) / path for name in names if isinstance(path := content.get(name), str) and path}
-        return {**content, **{name: str(path) for name, path in found.items() if path.exists()}}
+        there = {name: path for name in names if isinstance(path := content.get(name), str) and _is_relative(path, folder)}
+        return {**content, **{name: str(Path(folder) / path) for name, path in there.items()}}
 
     stages = content.get("lineage")
     if isinstance(stages, list):
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
     return of(content, ("model", "data"))
+
+
+def _is_relative(path: str, folder: str) -> bool:
+    """Whether a path starts from the folder; an architecture or a data set of Ultralytics is known by its name in any folder."""
+    file = Path(path)
+    if not path or file.is_absolute() or path.startswith("~"):
+        return False
+    return len(file.parts) > 1 or file.suffix not in ("", ".yaml", ".yml") or (Path(folder) / file).exists()
 
 
 def _current_folder() -> str:
