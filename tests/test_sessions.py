@@ -156,6 +156,24 @@ def test_last_session_has_the_same_content_and_whether_it_was_closed():
     assert last_session("/models/best.pt", sha256).left
 
 
+def test_session_is_found_by_every_path_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    empty = {"plan": {"sha256": "0", "steps": []}, "steps": 0}
+    first = session("../other/best.pt", metrics={"": 0.5}, **empty)
+    keep(first)
+    for folder, model in (("one", str(tmp_path / "other" / "best.pt")), ("other", "best.pt"), ("other", "../one/../other/best.pt")):
+        monkeypatch.chdir(tmp_path / folder)
+        found = last_session(model, "0")
+        assert found is not None and found.id == first.id, model
+    assert last_session("../one/best.pt", "0") is None
+    after = session("best.pt", metrics={"": 0.6}, **empty)
+    keep(after)
+    assert [one.id for one in sessions.sessions()] == [after.id], "older metrics of the same model, under another path"
+    assert sessions.same_path(None, None) and not sessions.same_path(None, "a.yaml")
+
+
 def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     kept = session()
     file = SessionFile(kept.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +200,7 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
         assert back("other.yaml", opening) == (None, 5.0, None)
         assert back(None, opening) == back(str(theirs), opening) == (0.5, 5.0, 0.4)
         assert desk.state.checkpoint.data == str(theirs)
+        assert back(os.path.relpath(theirs), opening) == back(f"{theirs.parent}/../demo/{theirs.name}", opening) == (0.5, 5.0, 0.4)
         assert back(str(theirs), replace(opening, imgsz=128)) == (None, None, None)
         assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
         label.write_text(label.read_text() + label.read_text())

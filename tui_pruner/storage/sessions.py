@@ -248,10 +248,8 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    here = Path(_current_folder())
-    same = [session for session in sessions() if here / session.model == here / model]
-    own = [session for session in same if session.plan.get("sha256") == sha256 and not session.running]
-    return _with_work_first(own)
+    own = [session for session in sessions() if session.plan.get("sha256") == sha256 and same_path(session.model, model)]
+    return _with_work_first([session for session in own if not session.running])
 
 
 def measured_session(file: str, measured: Sequence[SavedSession]) -> SavedSession | None:
@@ -259,9 +257,17 @@ def measured_session(file: str, measured: Sequence[SavedSession]) -> SavedSessio
     here = Path(_current_folder())
     with contextlib.suppress(OSError):
         changed = (here / file).stat().st_mtime
-        same = (session for session in measured if here / session.model == here / file and session.saved_at >= changed)
+        same = (session for session in measured if same_path(session.model, file) and session.saved_at >= changed)
         return next((session for session in same if {*session.metrics, *session.latencies} & {""}), None)
     return None
+
+
+def same_path(one: str | None, other: str | None) -> bool:
+    """Whether two paths name one file, absolute, relative to the current folder or with `..`; no path is the same as no path only."""
+    if one is None or other is None:
+        return one is other
+    here = Path(_current_folder())
+    return os.path.normpath(here / one) == os.path.normpath(here / other)
 
 
 def last_session(model: str, sha256: str) -> SavedSession | None:
@@ -287,7 +293,7 @@ def _drop_oldest(newest: SavedSession) -> None:
     metrics_only = {
         paths.sessions_folder() / f"{one.id}{SUFFIX}"
         for one in sessions()
-        if (one.model, one.plan.get("sha256")) == (newest.model, newest.plan.get("sha256"))
+        if one.plan.get("sha256") == newest.plan.get("sha256") and same_path(one.model, newest.model)
         if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
     }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)

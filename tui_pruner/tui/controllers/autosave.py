@@ -247,8 +247,11 @@ class Autosave(Controller):
 
     def _is_measured_alike(self, saved: SavedSession) -> bool:
         """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""
+        from tui_pruner.storage.sessions import same_path
+
         opening, data = self.opening, self.jobs.checkpoint.data
-        if (saved.data, saved.imgsz, saved.images, saved.classes) != (data, opening.imgsz, opening.images, opening.classes):
+        settings = (opening.imgsz, opening.images, opening.classes)
+        if (saved.imgsz, saved.images, saved.classes) != settings or not same_path(saved.data, data):
             return False
         return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
 
