@@ -14,6 +14,7 @@ from tests.tui.helpers import check_golden
 from tests.tui.test_recovering import NUMBERS
 from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
 from tui_pruner.storage import sessions
+from tui_pruner.tui.controllers.lineage import missing_file
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.lineage import Shown, graph_lines, stage_lines
 from tui_pruner.tui.screens.forms import Chooser
@@ -80,9 +81,32 @@ def test_file_that_was_opened_since_a_session_was_left_is_one_stage():
     assert "file:refit.pt" in merged.stages
     merged.merge_files()
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["c:"] and merged.stages["c:"].parent == "a:3"
-    merged.written(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
+    merged.replace_file(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
     merged.merge_files()
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"], "the file of before was overwritten"
+
+
+def test_file_that_is_written_again_is_the_newest_stage():
+    lineage = Lineage()
+    lineage.put(Stage("a:", "", ORIGINAL, "best.pt", path="best.pt"))
+    for path in ("one.pt", "other.pt", "one.pt"):
+        lineage.replace_file(Stage(f"{FILE}{path}", "a:", "reconstruct", path, path=path))
+    assert [stage.path for stage in lineage] == ["best.pt", "other.pt", "one.pt"]
+
+
+def test_reason_why_a_stage_cannot_be_opened_tells_an_overwritten_file_from_a_missing_and_an_unknown_one(tmp_path: Path):
+    path = str(tmp_path / "tuned.pt")
+    tuned, step = Stage("b:", "", "finetune", "tuned.pt", path=path), Stage("b:1", "b:", STEP, "1: model.8 -25%")
+    assert missing_file(step, tuned) == f"{path} no longer exists"
+    (tmp_path / "tuned.pt").touch()
+    assert missing_file(step, tuned) == missing_file(tuned, tuned) == ""
+    lineage = Lineage()
+    lineage.put(tuned, step)
+    lineage.replace_file(Stage(f"{FILE}{path}", "", "finetune", "tuned.pt", path=path))
+    gone = Stage.of(lineage.stages["b:"].plain)
+    assert missing_file(gone, gone) == "tuned.pt was overwritten"
+    assert missing_file(step, gone) == "tuned.pt, which 1: model.8 -25% starts from, was overwritten"
+    assert missing_file(tuned, replace(tuned, path="")) == "the file of tuned.pt is not known here: open it by its path"
 
 
 def test_provenance_of_a_file_becomes_a_chain_of_stages():

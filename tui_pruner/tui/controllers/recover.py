@@ -224,7 +224,7 @@ class RecoverController(Controller):
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
         made, path = self.state.lineage.stages.get(parent), str(Path(output).absolute())
         sizes = (made.parameters, made.flops) if made is not None and kind != COMPRESS else (0, 0)
-        self.state.lineage.written(Stage(f"{FILE}{path}", parent, kind, Path(output).name, *sizes, path=path))
+        self.state.lineage.replace_file(Stage(f"{FILE}{path}", parent, kind, Path(output).name, *sizes, path=path))
         # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
         self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")
