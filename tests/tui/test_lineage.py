@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.tui.test_recovering import NUMBERS
 from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
 from tui_pruner.storage import sessions
 from tui_pruner.tui.controllers.lineage import missing_file
+from tui_pruner.tui.controllers.recover import nothing_recovered, recovered_files
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.lineage import Shown, graph_lines, stage_lines
 from tui_pruner.tui.screens.forms import Chooser
@@ -126,6 +128,21 @@ def test_stage_is_restored_from_a_journal_also_of_a_later_version():
         assert Stage.of({**stage.plain, "mood": "good"}) == stage
 
 
+def test_recovered_files_are_those_of_the_present_step_the_newest_first():
+    state = SimpleNamespace(lineage=branching_lineage().lineage, recovered="")
+    state.lineage.here = "a:3"
+    assert recovered_files(state) == ["tuned.pt", "refit.pt"] and nothing_recovered(state) == ""
+    state.recovered = "last.pt"
+    assert recovered_files(state) == ["last.pt", "tuned.pt", "refit.pt"]
+    state.recovered, state.lineage.here = "", "a:2"
+    assert recovered_files(state) == [] and nothing_recovered(state) == "nothing was recovered from this step: H shows what was"
+    state.lineage.here = "b:1"
+    del state.lineage.stages["file:refit.pt"]
+    assert nothing_recovered(state) == "nothing was recovered yet: R does", "the open file is not a result of its own steps"
+    state.lineage = Lineage()
+    assert nothing_recovered(state) == "nothing was recovered yet: R does"
+
+
 async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_and_steps(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
@@ -192,8 +209,13 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         await desk.press("escape")
         target.rename(target.with_suffix(".moved"))
         await desk.press("O")
-        await desk.until(lambda: any("is not there any more" in said for said in desk.said), "the refusal of a file that is gone")
+        await desk.until(lambda: any(f"{target} no longer exists" in said for said in desk.said), "the refusal of a file that is gone")
+        desk.state.lineage.put(Stage("file:lost.pt", desk.state.lineage.here, "finetune", "lost.pt", path="lost.pt"))
         target.with_suffix(".moved").rename(target)
+        await desk.press("O")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question about the newest file that exists")
+        assert target.name in desk.text
+        await desk.press("escape")
     resumed = sessions.session_to_resume(kept.id)
     async with start(opening=Opening.of(resumed)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
