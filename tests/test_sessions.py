@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tui_pruner.domain.errors import PlanError
 from tui_pruner.domain.results import FIGURES
@@ -125,6 +126,13 @@ def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     found = SavedSession.of_state(state)
     assert (found.metrics, found.figures, found.steps) == ({}, FIGURES, 1)
     assert SavedSession.of_state(session(metrics={"": 0.803}).state).metrics == {"": 0.803}
+
+
+def test_session_of_a_later_version_is_read_without_its_new_keys_and_a_damaged_one_is_not():
+    kept = session(marks=["model.5"])
+    assert SavedSession.of_state({**kept.state, "mood": "good"}) == kept
+    with pytest.raises(ValidationError):
+        SavedSession.of_state({**kept.state, "marks": "model.5"})
 
 
 def test_session_open_in_another_process_is_not_taken(held: Held):

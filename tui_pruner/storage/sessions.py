@@ -28,6 +28,8 @@ SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
 FOLDER = "folder"
 """The key of the folder that relative paths of a stored session start from."""
+PLANNED = "planned"
+"""The key of the plan's steps."""
 LONGEST_YAML = 1 << 18
 """Bytes of a data yaml that parse fast enough for the interface."""
 MOST_FILES = 5000
@@ -93,20 +95,20 @@ class SavedSession(BaseModel):
         """As a journal stores it: the plan's steps as a list of their own, so that only new ones are appended."""
         content = self.model_dump(mode="json", exclude=NOT_KEPT)
         plan = content.pop("plan")
-        return {**content, "planned": plan.pop("steps"), "plan": plan, FOLDER: _current_folder()}
+        return {**content, PLANNED: plan.pop("steps"), "plan": plan, FOLDER: _current_folder()}
 
     @classmethod
     def of_state(cls, state: State, **read: Any) -> SavedSession:
-        """From a journal's state, without metrics that would be measured differently today.
+        """From a journal's state, without metrics that would be measured differently today; keys of a later version are ignored.
 
         Raises:
             ValidationError: it is something else.
         """
-        content = _from_folder(state)
+        content = {name: value for name, value in _from_folder(state).items() if name in cls.model_fields or name == PLANNED}
         if content.pop("figures", None) != FIGURES:
             for measured in ("metrics", "intervals", "resamples", "refits", "forecasts", "scan"):
                 content.pop(measured, None)
-        steps, plan = content.pop("planned", []), content.pop("plan", {})
+        steps, plan = content.pop(PLANNED, []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 
 
