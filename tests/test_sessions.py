@@ -193,7 +193,7 @@ def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     file.close()
 
 
-@pytest.mark.parametrize("measured", [{"metrics": {"": 0.5}}, {"scan": {"data": "a.yaml"}}])
+@pytest.mark.parametrize("measured", [{"metrics": {"": 0.5}}, {"latencies": {"": 6.9}}, {"scan": {"data": "a.yaml"}}])
 def test_measurements_are_kept_and_sessions_with_work_resumed_before_them(measured: dict):
     empty = {"plan": {"sha256": "0", "steps": []}, "steps": 0}
     with_steps, before, after = session(), session(**empty, metrics={"": 0.4}), session(**empty, **measured)

@@ -115,6 +115,17 @@ async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, mon
         await desk.until(lambda: len(sessions.sessions()) == 2, "the session of its own")
 
 
+async def test_file_that_is_written_again_from_another_step_is_saved(start):
+    async with start() as desk:
+        lineage = desk.state.lineage
+        steps = [Stage(f"{lineage.here}{number}", lineage.here, "step", f"step {number}") for number in (1, 2)]
+        lineage.put(*steps)
+        for step in steps:
+            lineage.replace_file(Stage("file:refit.pt", step.id, "reconstruct", "refit.pt", path="refit.pt"))
+            desk.bench.store.touch("lineage")
+            await desk.until(lambda id=step.id: any(one.lineage[-1]["parent"] == id for one in sessions.sessions()), step.title)
+
+
 async def test_measurements_that_were_only_taken_over_make_no_further_session(start, saved: sessions.SavedSession, demo_data: Path):
     branch = {"id": "a:", "parent": "", "kind": "finetune", "title": "a", "path": "a.pt"}
     told = {"data": str(demo_data), "data_status": sessions.status_of_data(str(demo_data)), "left": True, "lineage": [branch]}
@@ -124,6 +135,12 @@ async def test_measurements_that_were_only_taken_over_make_no_further_session(st
     async with start(opening=replace(Opening.of(saved), saved=None, data=str(demo_data))) as desk:
         autosave = desk.controllers.autosave
         assert desk.state.metrics.baseline == 0.5 and "a:" in desk.state.lineage.stages
+        await autosave._write()
+        assert [one.id for one in sessions.sessions()] == [saved.id]
+        desk.state.metrics.latencies["new"] = 4.0
+        await autosave._write()
+        assert len(sessions.sessions()) == 2
+        del desk.state.metrics.latencies["new"]
         await autosave._write()
         assert [one.id for one in sessions.sessions()] == [saved.id]
         desk.state.metrics.by_plan["new"] = 0.4

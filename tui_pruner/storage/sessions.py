@@ -83,7 +83,7 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return self.is_work or bool(self.lineage or self.scan or self.metrics)
+        return self.is_work or bool(self.lineage or self.scan or self.metrics or self.latencies)
 
     @property
     def is_work(self) -> bool:
@@ -291,15 +291,15 @@ def _readable() -> Iterator[SavedSession]:
 
 
 def _drop_oldest(newest: SavedSession) -> None:
-    """Remove what is beyond the most, and the sessions that have only metrics of the newest one's model: a validation returns those."""
-    metrics_only = {
+    """Remove what is beyond the most, and the sessions that have only figures of the newest one's model: these are measured again."""
+    figures_only = {
         paths.sessions_folder() / f"{one.id}{SUFFIX}"
         for one in sessions()
         if one.plan.get("sha256") == newest.plan.get("sha256") and same_path(one.model, newest.model)
         if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
     }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in {*files[MOST:], *metrics_only}:
+    for file in {*files[MOST:], *figures_only}:
         with contextlib.suppress(OSError):
             if not is_held(file):
                 file.unlink()

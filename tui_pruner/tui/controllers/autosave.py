@@ -275,7 +275,7 @@ class Autosave(Controller):
             tuple(state.metrics.by_plan.items()),
             tuple(state.metrics.latencies.items()),
             tuple(state.metrics.refits.items()),
-            tuple(state.lineage.stages),
+            tuple(state.lineage),
             self._scan,
             self.jobs.checkpoint.data,
         )
@@ -283,7 +283,8 @@ class Autosave(Controller):
     def _beside_work(self) -> tuple[object, ...]:
         """The measurements and the stages, which make a session worth keeping only where they are not all of earlier sessions."""
         state = self.state
-        return (dict(state.metrics.by_plan), [stage["id"] for stage in kept_lineage(state)], kept_scan(self._scan))
+        stages = [(stage["id"], stage["parent"], stage["kind"]) for stage in kept_lineage(state)]
+        return (dict(state.metrics.by_plan), dict(state.metrics.latencies), stages, kept_scan(self._scan))
 
     @property
     def _scan(self) -> Scanned | None:
@@ -329,7 +330,7 @@ class Autosave(Controller):
             scan=kept_scan(self._scan),
         )
         is_new = snapshot.is_work or self._beside_work() != self._taken
-        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "lineage": [], "scan": {}})
+        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "latencies": {}, "lineage": [], "scan": {}})
 
     async def _write(self) -> None:
         async with self._in_turn:
