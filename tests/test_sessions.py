@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -180,6 +182,27 @@ def test_session_is_found_by_every_path_of_its_model(tmp_path: Path, monkeypatch
     keep(after)
     assert [one.id for one in sessions.sessions()] == [after.id], "older metrics of the same model, under another path"
     assert sessions.same_path(None, None) and not sessions.same_path(None, "a.yaml")
+
+
+def test_figures_of_a_file_are_those_of_its_present_content(tmp_path: Path):
+    file = tmp_path / "best.pt"
+    file.write_bytes(b"one")
+    plan = {"sha256": hashlib.sha256(b"one").hexdigest(), "steps": [STEP]}
+    measured = session(str(file), plan=plan, metrics={"": 0.5})
+    timed = session(f"{tmp_path}/../{tmp_path.name}/best.pt", plan=plan, latencies={"": 6.9})
+    others = [
+        session(str(file), plan=plan, metrics={"a step": 0.4}),
+        session(str(file), metrics={"": 0.3}),
+        session(str(tmp_path / "other.pt"), plan=plan, metrics={"": 0.2}),
+    ]
+    known = [measured, *others, timed]
+    assert sessions.measured_sessions(str(file), known) == [measured, timed]
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sessions.measured_sessions(str(file), known) == []
+    file.unlink()
+    assert sessions.measured_sessions(str(file), known) == []
 
 
 def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from tests.tui.helpers import check_golden
 from tests.tui.test_recovering import NUMBERS
 from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
 from tui_pruner.storage import sessions
+from tui_pruner.tui import session_stages
 from tui_pruner.tui.controllers.lineage import missing_file
 from tui_pruner.tui.controllers.recover import nothing_recovered, recovered_files
 from tui_pruner.tui.opening import Opening
@@ -222,32 +222,61 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
 
 
-async def test_metric_measured_in_the_session_of_a_recovered_file_is_in_the_lineage_of_the_original(
+async def test_figures_measured_in_sessions_of_a_recovered_file_are_in_the_lineage_of_the_original_until_it_is_overwritten(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     file, data = tmp_path / "refit.pt", str(demo_data)
-    shutil.copy(demo_checkpoint, file)
+    file.write_bytes(b"refitted")
     own = {"steps": [], "checkpoint": demo_checkpoint.name, "sha256": hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()}
-    common = {"imgsz": 64, "images": 2, "data": data, "data_status": sessions.status_of_data(data), "steps": 0}
-    made = Stage(f"{FILE}{file}", f"{own['sha256'][:16]}:", "reconstruct", "refit.pt", 2_500_000, 380_000_000, path=str(file))
-    for session in (
-        sessions.SavedSession(id="original", model=str(demo_checkpoint), plan=own, marks=["model.5"], lineage=[made.plain], **common),
-        sessions.SavedSession(
-            id="refit", model=str(file), plan={"steps": [], "sha256": "b" * 64}, metrics={"": 0.851}, intervals={"": (0.82, 0.88)},
-            latencies={"": 6.9}, **common,
-        ),
-    ):  # fmt: skip
-        kept = sessions.SessionFile(session.id)
-        kept.keep(session)
+    settings = {"imgsz": 64, "images": 2, "data": data, "data_status": sessions.status_of_data(data)}
+    stale = {"metric": 0.1, "low": 0.05, "high": 0.15, "latency": 1.0, "data": data}
+    made = Stage(f"{FILE}{file}", f"{own['sha256'][:16]}:", "reconstruct", "refit.pt", 2_500_000, 380_000_000, path=str(file), **stale)
+    refit = {"model": str(file), "plan": {"steps": [], "sha256": hashlib.sha256(b"refitted").hexdigest()}}
+    timed = {"metrics": {"": 0.7}, "latencies": {"": 6.9}}
+    for id, content in (
+        ("original", {**settings, "model": str(demo_checkpoint), "plan": own, "lineage": [made.plain]}),
+        ("refit", {**settings, **refit, "metrics": {"": 0.851}, "intervals": {"": (0.82, 0.88)}}),
+        ("more-images", {**settings, **refit, "images": 3, **timed}),
+        ("larger", {**settings, **refit, "imgsz": 128, "metrics": {"": 0.8}, "latencies": {"": 9.9}}),
+    ):
+        kept = sessions.SessionFile(id)
+        kept.keep(sessions.SavedSession(id=id, steps=0, marks=["model.5"], **content))
         kept.close()
-    async with start(opening=Opening.of(sessions.session_to_resume("original"))) as desk:
+    saved = sessions.session_to_resume("original")
+    async with start(opening=Opening.of(saved)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+        await desk.until(lambda: desk.state.lineage.stages[made.id].metric is not None, "the metric of the other file")
         found = desk.state.lineage.stages[made.id]
         assert (found.metric, found.low, found.high, found.latency, found.data) == (0.851, 0.82, 0.88, 6.9, data)
         await desk.press("H")
         await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
         assert ".851" in desk.line("refit.pt") and ".820 to .880" in desk.line("refit.pt")
-    later = next(session.saved_at for session in sessions.sessions() if session.id == "refit") + 5
-    assert sessions.measured_session(str(file), sessions.sessions()) is not None
-    os.utime(file, (later, later))
-    assert sessions.measured_session(str(file), sessions.sessions()) is None, "the file was overwritten since"
+        await desk.press("escape")
+        before = file.stat()
+        file.write_bytes(b"overwritten")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        autosave = desk.controllers.autosave
+        autosave._restore_metrics(saved.model_copy(update={"lineage": [found.plain]}))
+        await autosave._take_figures_of_files()
+        found = desk.state.lineage.stages[made.id]
+        assert (found.metric, found.low, found.high, found.latency) == (None, None, None, None), "measured before it was overwritten"
+
+
+def test_files_of_earlier_sessions_with_relative_paths_are_found_by_their_absolute_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    saved = [
+        Stage("a" * 16 + ":", "", ORIGINAL, "best.pt", path="best.pt"),
+        Stage("file:runs/r.pt", "a" * 16 + ":", "reconstruct", "r.pt", path="runs/r.pt"),
+        Stage("file:next.pt", "file:runs/r.pt", "finetune", "next.pt", path="next.pt"),
+    ]
+    state = SimpleNamespace(lineage=Lineage(), opened=SimpleNamespace(model=SimpleNamespace(sha256="b" * 64)))
+    monkeypatch.setattr(session_stages, "follow", lambda state: None)
+    session_stages.restore_lineage(state, [stage.plain for stage in saved])
+    first = f"{FILE}{tmp_path / 'runs' / 'r.pt'}"
+    assert [(stage.id, stage.parent, stage.path) for stage in state.lineage] == [
+        ("a" * 16 + ":", "", str(tmp_path / "best.pt")),
+        (first, "a" * 16 + ":", str(tmp_path / "runs" / "r.pt")),
+        (f"{FILE}{tmp_path / 'next.pt'}", first, str(tmp_path / "next.pt")),
+    ]
+    state.lineage.opened(Stage("b" * 16 + ":", "", ORIGINAL, "r.pt", path=str(tmp_path / "runs" / "r.pt")))
+    assert state.lineage.stages["b" * 16 + ":"].parent == "a" * 16 + ":" and first not in state.lineage.stages

@@ -19,6 +19,7 @@ from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths
 from tui_pruner.storage.journal import HeldElsewhere, Journal, State, is_held, read
+from tui_pruner.storage.trust import fingerprint
 
 FORMAT = 2
 MOST = 40
@@ -254,14 +255,13 @@ def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     return _with_work_first([session for session in own if not session.running])
 
 
-def measured_session(file: str, measured: Sequence[SavedSession]) -> SavedSession | None:
-    """The newest of these sessions that has measured a file as it is now, without a step; a running one counts too."""
-    here = Path(_current_folder())
-    with contextlib.suppress(OSError):
-        changed = (here / file).stat().st_mtime
-        same = (session for session in measured if same_path(session.model, file) and session.saved_at >= changed)
-        return next((session for session in same if {*session.metrics, *session.latencies} & {""}), None)
-    return None
+def measured_sessions(file: str, known: Sequence[SavedSession]) -> list[SavedSession]:
+    """Those of these sessions that have measured a file with its present content, without a step; running ones count too."""
+    own = [session for session in known if {*session.metrics, *session.latencies} & {""} and same_path(session.model, file)]
+    with contextlib.suppress(OSError, ValueError):
+        content = fingerprint(Path(file)) if own and Path(file).is_file() else None
+        return [session for session in own if session.plan.get("sha256") == content]
+    return []
 
 
 def same_path(one: str | None, other: str | None) -> bool:

@@ -11,7 +11,7 @@ from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.forecast import Forecast
 from tui_pruner.domain.formatting import ago, plural
-from tui_pruner.domain.lineage import FILE, file_id
+from tui_pruner.domain.lineage import FILE, Stage, file_id
 from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
@@ -56,6 +56,7 @@ class Autosave(Controller):
         self._criterion = criterion
         self._in_turn = asyncio.Lock()
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
+        self._taking: NewestOnly[None] = NewestOnly(lambda _: self._take_figures_of_files(), keep_traceback)
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Handlers of changed steps, and of a refused session."""
@@ -198,26 +199,36 @@ class Autosave(Controller):
         untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
         newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
         restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
-        self._take_figures_of_files()
+        self._taking.submit(None)
         return alike and timed_alike
 
-    def _take_figures_of_files(self) -> None:
+    async def _take_figures_of_files(self) -> None:
         """Give the other files of the lineage what their own sessions have measured and this one does not know."""
-        from tui_pruner.storage.sessions import measured_session, sessions
+        from tui_pruner.storage.sessions import measured_sessions, sessions
 
-        lineage, data = self.state.lineage, self.jobs.checkpoint.data
-        files = [stage for stage in lineage if stage.path and stage.id != file_id(self.state.opened.model.sha256) and stage.metric is None]
-        known = sessions() if files else []
-        for stage in files:
-            own = measured_session(stage.path, known)
-            if own is None or stage.id not in (f"{FILE}{stage.path}", file_id(str(own.plan.get("sha256", "")))):
-                continue
-            if "" in own.metrics and self._is_measured_alike(own):
-                low, high = own.intervals.get("", (None, None))
-                stage = replace(stage, metric=own.metrics[""], low=low, high=high, data=data or "")
-            if "" in own.latencies and self._is_timed_alike(own):
-                stage = replace(stage, latency=own.latencies[""])
-            lineage.put(stage)
+        own = file_id(self.state.opened.model.sha256)
+        files = [stage for stage in self.state.lineage if stage.path and stage.id != own and None in (stage.metric, stage.latency)]
+
+        def measured() -> list[tuple[Stage, list[SavedSession]]]:
+            known = sessions() if files else []
+            return [(stage, measured_sessions(stage.path, known)) for stage in files]
+
+        figures = [(stage, self._with_figures(stage, found)) for stage, found in await asyncio.to_thread(measured) if found]
+        lineage = self.state.lineage
+        new = [with_them for stage, with_them in figures if with_them != stage and lineage.stages.get(stage.id) is stage]
+        if new:
+            lineage.put(*new)
+            self.store.touch("lineage")
+
+    def _with_figures(self, stage: Stage, found: Sequence[SavedSession]) -> Stage:
+        """A file's stage with the newest metric and latency that these sessions measured with the present data and settings."""
+        own = [one for one in found if stage.id in (f"{FILE}{stage.path}", file_id(str(one.plan.get("sha256", ""))))]
+        measured = next((one for one in own if "" in one.metrics and self._is_measured_alike(one)), None)
+        if measured is not None and stage.metric is None:
+            low, high = measured.intervals.get("", (None, None))
+            stage = replace(stage, metric=measured.metrics[""], low=low, high=high, data=self.jobs.checkpoint.data or "")
+        timed = next((one for one in own if "" in one.latencies and self._is_timed_alike(one)), None)
+        return stage if timed is None or stage.latency is not None else replace(stage, latency=timed.latencies[""])
 
     def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
         """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
