@@ -205,6 +205,16 @@ def test_figures_of_a_file_are_those_of_its_present_content(tmp_path: Path):
     assert sessions.measured_sessions(str(file), known) == []
 
 
+def test_sessions_of_other_models_are_not_parsed_for_one_model(monkeypatch: pytest.MonkeyPatch):
+    for sha256 in ("a" * 64, "b" * 64):
+        keep(session(plan={"sha256": sha256, "steps": [STEP]}))
+    parsed, read = [], sessions.read
+    monkeypatch.setattr(sessions, "read", lambda file: parsed.append(file) or read(file))
+    found = sessions.sessions_of("/models/best.pt", "b" * 64)
+    assert [one.id for one in found] == [file.stem for file in parsed] and len(parsed) == 1
+    assert len(sessions.sessions()) == 2
+
+
 def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     kept = session()
     file = SessionFile(kept.id)

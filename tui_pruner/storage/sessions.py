@@ -231,9 +231,9 @@ def _status_of(files: list[Path], *folders: Path) -> str:
     return content.hexdigest()
 
 
-def sessions() -> list[SavedSession]:
-    """All readable sessions, newest first."""
-    return sorted(_readable(), key=lambda session: session.saved_at, reverse=True)
+def sessions(with_text: str = "") -> list[SavedSession]:
+    """All readable sessions, newest first; those whose journal does not contain a text are left out unparsed."""
+    return sorted(_readable(with_text), key=lambda session: session.saved_at, reverse=True)
 
 
 def session_to_resume(wanted: str = "") -> SavedSession:
@@ -251,7 +251,7 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    own = [session for session in sessions() if session.plan.get("sha256") == sha256 and same_path(session.model, model)]
+    own = [session for session in sessions(sha256) if session.plan.get("sha256") == sha256 and same_path(session.model, model)]
     return _with_work_first([session for session in own if not session.running])
 
 
@@ -281,9 +281,11 @@ def _with_work_first(found: list[SavedSession]) -> list[SavedSession]:
     return sorted(found, key=lambda session: not session.is_work)
 
 
-def _readable() -> Iterator[SavedSession]:
+def _readable(with_text: str) -> Iterator[SavedSession]:
     for file in paths.sessions_folder().glob(f"*{SUFFIX}"):
         with contextlib.suppress(OSError, ValidationError, TypeError, ValueError):
+            if with_text and with_text.encode() not in file.read_bytes():
+                continue
             found = read(file)
             session = SavedSession.of_state(found.state, damaged=found.damaged, running=is_held(file))
             if session.format == FORMAT:
