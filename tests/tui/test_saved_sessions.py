@@ -198,7 +198,7 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
     label = next((tmp_path / "demo" / "labels" / "val").glob("*.txt"))
     figures = {
         "latencies": {"": 5.0},
-        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0}],
+        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0, "data": str(theirs)}],
     }
     told = {"data": str(theirs), "data_status": sessions.status_of_data(str(theirs)), **figures}
     with_data = saved.model_copy(update=told)
@@ -217,7 +217,9 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
         assert back("other.yaml", opening) == (None, 5.0, None)
         assert back(None, opening) == back(str(theirs), opening) == (0.5, 5.0, 0.4)
         assert desk.state.checkpoint.data == str(theirs)
+        assert desk.state.lineage.stages["a:"].data == str(theirs)
         assert back(os.path.relpath(theirs), opening) == back(f"{theirs.parent}/../demo/{theirs.name}", opening) == (0.5, 5.0, 0.4)
+        assert desk.state.lineage.stages["a:"].data == desk.state.checkpoint.data == f"{theirs.parent}/../demo/{theirs.name}"
         assert back(str(theirs), replace(opening, imgsz=128)) == (None, None, None)
         assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
         label.write_text(label.read_text() + label.read_text())

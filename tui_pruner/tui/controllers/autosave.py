@@ -198,7 +198,10 @@ class Autosave(Controller):
         alike, timed_alike = self._restore_figures(saved)
         untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
         newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
-        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
+        data = self.jobs.checkpoint.data
+        alike_data = {saved.data: data} if alike and data else {}  # the same, perhaps by another path
+        stages = [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer]
+        restore_lineage(self.state, [{**stage, "data": alike_data.get(stage.get("data"), stage.get("data", ""))} for stage in stages])
         self._taking.submit(None)
         return alike and timed_alike
 
