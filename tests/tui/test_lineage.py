@@ -262,6 +262,21 @@ async def test_figures_measured_in_sessions_of_a_recovered_file_are_in_the_linea
         assert (found.metric, found.low, found.high, found.latency) == (None, None, None, None), "measured before it was overwritten"
 
 
+async def test_figures_of_files_are_read_again_when_another_stage_is_opened(start, demo_checkpoint: Path, tmp_path: Path):
+    made = []
+    for name in ("same.pt", "overwritten.pt"):
+        file = tmp_path / name
+        file.write_bytes(b"refitted")
+        made.append(Stage(f"{FILE}{file}", "", "reconstruct", name, path=str(file), latency=1.0))
+        kept, plan = sessions.SessionFile(name), {"steps": [], "sha256": hashlib.sha256(b"refitted").hexdigest()}
+        kept.keep(sessions.SavedSession(id=name, model=str(file), plan=plan, steps=0, imgsz=64, latencies={"": 6.9}))
+        kept.close()
+    file.write_bytes(b"overwritten")
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, lineage=tuple(made))) as desk:
+        await desk.until(lambda: desk.state.lineage.stages[made[0].id].latency == 6.9, "the latency of the present content")
+        assert desk.state.lineage.stages[made[1].id].latency is None
+
+
 def test_files_of_earlier_sessions_with_relative_paths_are_found_by_their_absolute_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     saved = [

@@ -34,10 +34,7 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
 
 
 def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
-    """Restore the stages of a kept session; the open file has its place among them.
-
-    Files that are known by their path only get no figures: they may have been overwritten since.
-    """
+    """Restore the stages of a kept session; the open file has its place among them."""
     stages = _with_absolute_paths([Stage.of(content) for content in saved])
     own = file_id(state.opened.model.sha256)
     if any(stage.id == own and stage.parent for stage in stages):
@@ -46,10 +43,15 @@ def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None
     else:
         state.lineage.put(*(stage for stage in stages if stage.id != own))
     state.lineage.merge_files()
-    unknown = [stage for stage in state.lineage if stage.id.startswith(FILE)]
-    state.lineage.put(*(replace(stage, metric=None, low=None, high=None, latency=None) for stage in unknown))
+    forget_figures_of_files(state.lineage)
     state.lineage.here = own
     follow(state)
+
+
+def forget_figures_of_files(lineage: Lineage) -> None:
+    """Remove the figures of files that are known by their path only: they may have been overwritten since."""
+    files = [stage for stage in lineage if stage.id.startswith(FILE)]
+    lineage.put(*(replace(stage, metric=None, low=None, high=None, latency=None) for stage in files))
 
 
 def _with_absolute_paths(stages: Sequence[Stage]) -> list[Stage]:

@@ -18,7 +18,7 @@ from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.search import Scanned, kept_scan, scan_of
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, RequestRefused, SessionChanged
-from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
+from tui_pruner.tui.session_stages import forget_figures_of_files, kept_lineage, restore_lineage
 from tui_pruner.tui.state import JOBS, PROOFS, Store
 
 if TYPE_CHECKING:
@@ -139,8 +139,11 @@ class Autosave(Controller):
         """Continue a stage's own session, where it has one: its steps undone, its marks, ratios, measurements and scan as they were."""
         from tui_pruner.storage.sessions import last_session
 
+        forget_figures_of_files(self.state.lineage)
         if (saved := last_session(path, sha256)) is not None:
             self.resume(saved.model_copy(update={"steps": 0}))
+        else:
+            self._taking.submit(None)
 
     def _offer(self, path: str, sha256: str) -> None:
         from tui_pruner.storage.sessions import sessions_of
