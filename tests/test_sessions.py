@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from tui_pruner.domain.errors import PlanError
 from tui_pruner.domain.results import FIGURES
@@ -101,6 +104,22 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     assert session_to_resume().model == "yolov8n.yaml", "the name of an architecture is no path"
 
 
+def test_paths_of_a_session_stored_elsewhere_never_lead_to_other_files_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "best.pt").write_text(folder.name)
+    monkeypatch.chdir(there)
+    stage = {"id": "file:best.pt", "parent": "", "kind": "reconstruct", "title": "best.pt", "path": "best.pt", "data": "coco8.yaml"}
+    keep(session("best.pt", data="sets/data.yaml", lineage=[stage]))
+    (there / "best.pt").unlink()
+    monkeypatch.chdir(here)
+    found = session_to_resume()
+    assert (found.model, found.data) == (str(there / "best.pt"), str(there / "sets" / "data.yaml"))
+    assert (found.lineage[0]["path"], found.lineage[0]["data"]) == (found.model, "coco8.yaml")
+    assert last_session("best.pt", "0") is None
+
+
 @pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
 def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     state = {**session(metrics={"": 0.776}).state, "figures": figures}
@@ -109,6 +128,13 @@ def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
     found = SavedSession.of_state(state)
     assert (found.metrics, found.figures, found.steps) == ({}, FIGURES, 1)
     assert SavedSession.of_state(session(metrics={"": 0.803}).state).metrics == {"": 0.803}
+
+
+def test_session_of_a_later_version_is_read_without_its_new_keys_and_a_damaged_one_is_not():
+    kept = session(marks=["model.5"])
+    assert SavedSession.of_state({**kept.state, "mood": "good"}) == kept
+    with pytest.raises(ValidationError):
+        SavedSession.of_state({**kept.state, "marks": "model.5"})
 
 
 def test_session_open_in_another_process_is_not_taken(held: Held):
@@ -140,6 +166,55 @@ def test_last_session_has_the_same_content_and_whether_it_was_closed():
     assert last_session("/models/best.pt", sha256).left
 
 
+def test_session_is_found_by_every_path_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    empty = {"plan": {"sha256": "0", "steps": []}, "steps": 0}
+    first = session("../other/best.pt", metrics={"": 0.5}, **empty)
+    keep(first)
+    for folder, model in (("one", str(tmp_path / "other" / "best.pt")), ("other", "best.pt"), ("other", "../one/../other/best.pt")):
+        monkeypatch.chdir(tmp_path / folder)
+        found = last_session(model, "0")
+        assert found is not None and found.id == first.id, model
+    assert last_session("../one/best.pt", "0") is None
+    after = session("best.pt", metrics={"": 0.6}, **empty)
+    keep(after)
+    assert [one.id for one in sessions.sessions()] == [after.id], "older metrics of the same model, under another path"
+    assert sessions.same_path(None, None) and not sessions.same_path(None, "a.yaml")
+
+
+def test_figures_of_a_file_are_those_of_its_present_content(tmp_path: Path):
+    file = tmp_path / "best.pt"
+    file.write_bytes(b"one")
+    plan = {"sha256": hashlib.sha256(b"one").hexdigest(), "steps": [STEP]}
+    measured = session(str(file), plan=plan, metrics={"": 0.5})
+    timed = session(f"{tmp_path}/../{tmp_path.name}/best.pt", plan=plan, latencies={"": 6.9})
+    others = [
+        session(str(file), plan=plan, metrics={"a step": 0.4}),
+        session(str(file), metrics={"": 0.3}),
+        session(str(tmp_path / "other.pt"), plan=plan, metrics={"": 0.2}),
+    ]
+    known = [measured, *others, timed]
+    assert sessions.measured_sessions(str(file), known) == [measured, timed]
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sessions.measured_sessions(str(file), known) == []
+    file.unlink()
+    assert sessions.measured_sessions(str(file), known) == []
+
+
+def test_sessions_of_other_models_are_not_parsed_for_one_model(monkeypatch: pytest.MonkeyPatch):
+    for sha256 in ("a" * 64, "b" * 64):
+        keep(session(plan={"sha256": sha256, "steps": [STEP]}))
+    parsed, read = [], sessions.read
+    monkeypatch.setattr(sessions, "read", lambda file: parsed.append(file) or read(file))
+    found = sessions.sessions_of("/models/best.pt", "b" * 64)
+    assert [one.id for one in found] == [file.stem for file in parsed] and len(parsed) == 1
+    assert len(sessions.sessions()) == 2
+
+
 def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     kept = session()
     file = SessionFile(kept.id)
@@ -151,7 +226,7 @@ def test_empty_session_is_deleted_and_saved_again_when_it_has_steps():
     file.close()
 
 
-@pytest.mark.parametrize("measured", [{"metrics": {"": 0.5}}, {"scan": {"data": "a.yaml"}}])
+@pytest.mark.parametrize("measured", [{"metrics": {"": 0.5}}, {"latencies": {"": 6.9}}, {"scan": {"data": "a.yaml"}}])
 def test_measurements_are_kept_and_sessions_with_work_resumed_before_them(measured: dict):
     empty = {"plan": {"sha256": "0", "steps": []}, "steps": 0}
     with_steps, before, after = session(), session(**empty, metrics={"": 0.4}), session(**empty, **measured)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +14,9 @@ from tests.tui.helpers import check_golden
 from tests.tui.test_recovering import NUMBERS
 from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
 from tui_pruner.storage import sessions
+from tui_pruner.tui import session_stages
+from tui_pruner.tui.controllers.lineage import missing_file
+from tui_pruner.tui.controllers.recover import nothing_recovered, recovered_files
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.lineage import Shown, graph_lines, stage_lines
 from tui_pruner.tui.screens.forms import Chooser
@@ -80,9 +83,32 @@ def test_file_that_was_opened_since_a_session_was_left_is_one_stage():
     assert "file:refit.pt" in merged.stages
     merged.merge_files()
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["c:"] and merged.stages["c:"].parent == "a:3"
-    merged.written(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
+    merged.replace_file(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
     merged.merge_files()
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"], "the file of before was overwritten"
+
+
+def test_file_that_is_written_again_is_the_newest_stage():
+    lineage = Lineage()
+    lineage.put(Stage("a:", "", ORIGINAL, "best.pt", path="best.pt"))
+    for path in ("one.pt", "other.pt", "one.pt"):
+        lineage.replace_file(Stage(f"{FILE}{path}", "a:", "reconstruct", path, path=path))
+    assert [stage.path for stage in lineage] == ["best.pt", "other.pt", "one.pt"]
+
+
+def test_reason_why_a_stage_cannot_be_opened_tells_an_overwritten_file_from_a_missing_and_an_unknown_one(tmp_path: Path):
+    path = str(tmp_path / "tuned.pt")
+    tuned, step = Stage("b:", "", "finetune", "tuned.pt", path=path), Stage("b:1", "b:", STEP, "1: model.8 -25%")
+    assert missing_file(step, tuned) == f"{path} no longer exists"
+    (tmp_path / "tuned.pt").touch()
+    assert missing_file(step, tuned) == missing_file(tuned, tuned) == ""
+    lineage = Lineage()
+    lineage.put(tuned, step)
+    lineage.replace_file(Stage(f"{FILE}{path}", "", "finetune", "tuned.pt", path=path))
+    gone = Stage.of(lineage.stages["b:"].plain)
+    assert missing_file(gone, gone) == "tuned.pt was overwritten"
+    assert missing_file(step, gone) == "tuned.pt, which 1: model.8 -25% starts from, was overwritten"
+    assert missing_file(tuned, replace(tuned, path="")) == "the file of tuned.pt is not known here: open it by its path"
 
 
 def test_provenance_of_a_file_becomes_a_chain_of_stages():
@@ -100,6 +126,21 @@ def test_provenance_of_a_file_becomes_a_chain_of_stages():
 def test_stage_is_restored_from_a_journal_also_of_a_later_version():
     for stage in branching_lineage().lineage:
         assert Stage.of({**stage.plain, "mood": "good"}) == stage
+
+
+def test_recovered_files_are_those_of_the_present_step_the_newest_first():
+    state = SimpleNamespace(lineage=branching_lineage().lineage, recovered="")
+    state.lineage.here = "a:3"
+    assert recovered_files(state) == ["tuned.pt", "refit.pt"] and nothing_recovered(state) == ""
+    state.recovered = "last.pt"
+    assert recovered_files(state) == ["last.pt", "tuned.pt", "refit.pt"]
+    state.recovered, state.lineage.here = "", "a:2"
+    assert recovered_files(state) == [] and nothing_recovered(state) == "nothing was recovered from this step: H shows what was"
+    state.lineage.here = "b:1"
+    del state.lineage.stages["file:refit.pt"]
+    assert nothing_recovered(state) == "nothing was recovered yet: R does", "the open file is not a result of its own steps"
+    state.lineage = Lineage()
+    assert nothing_recovered(state) == "nothing was recovered yet: R does"
 
 
 async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_and_steps(
@@ -168,40 +209,89 @@ async def test_recalibrated_file_is_opened_as_the_next_stage_and_keeps_original_
         await desk.press("escape")
         target.rename(target.with_suffix(".moved"))
         await desk.press("O")
-        await desk.until(lambda: any("is not there any more" in said for said in desk.said), "the refusal of a file that is gone")
+        await desk.until(lambda: any(f"{target} no longer exists" in said for said in desk.said), "the refusal of a file that is gone")
+        desk.state.lineage.put(Stage("file:lost.pt", desk.state.lineage.here, "finetune", "lost.pt", path="lost.pt"))
         target.with_suffix(".moved").rename(target)
+        await desk.press("O")
+        await desk.until(lambda: isinstance(desk.app.screen, Question), "the question about the newest file that exists")
+        assert target.name in desk.text
+        await desk.press("escape")
     resumed = sessions.session_to_resume(kept.id)
     async with start(opening=Opening.of(resumed)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
         assert [stage.title for stage in desk.state.lineage.ancestors()] == ["digits.pt", "1: model.5 -30%"]
 
 
-async def test_metric_measured_in_the_session_of_a_recovered_file_is_in_the_lineage_of_the_original(
+async def test_figures_measured_in_sessions_of_a_recovered_file_are_in_the_lineage_of_the_original_until_it_is_overwritten(
     start, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
 ):
     file, data = tmp_path / "refit.pt", str(demo_data)
-    shutil.copy(demo_checkpoint, file)
+    file.write_bytes(b"refitted")
     own = {"steps": [], "checkpoint": demo_checkpoint.name, "sha256": hashlib.sha256(demo_checkpoint.read_bytes()).hexdigest()}
-    common = {"imgsz": 64, "images": 2, "data": data, "data_status": sessions.status_of_data(data), "steps": 0}
-    made = Stage(f"{FILE}{file}", f"{own['sha256'][:16]}:", "reconstruct", "refit.pt", 2_500_000, 380_000_000, path=str(file))
-    for session in (
-        sessions.SavedSession(id="original", model=str(demo_checkpoint), plan=own, marks=["model.5"], lineage=[made.plain], **common),
-        sessions.SavedSession(
-            id="refit", model=str(file), plan={"steps": [], "sha256": "b" * 64}, metrics={"": 0.851}, intervals={"": (0.82, 0.88)},
-            latencies={"": 6.9}, **common,
-        ),
-    ):  # fmt: skip
-        kept = sessions.SessionFile(session.id)
-        kept.keep(session)
+    settings = {"imgsz": 64, "images": 2, "data": data, "data_status": sessions.status_of_data(data)}
+    stale = {"metric": 0.1, "low": 0.05, "high": 0.15, "latency": 1.0, "data": data}
+    made = Stage(f"{FILE}{file}", f"{own['sha256'][:16]}:", "reconstruct", "refit.pt", 2_500_000, 380_000_000, path=str(file), **stale)
+    refit = {"model": str(file), "plan": {"steps": [], "sha256": hashlib.sha256(b"refitted").hexdigest()}}
+    timed = {"metrics": {"": 0.7}, "latencies": {"": 6.9}}
+    for id, content in (
+        ("original", {**settings, "model": str(demo_checkpoint), "plan": own, "lineage": [made.plain]}),
+        ("refit", {**settings, **refit, "metrics": {"": 0.851}, "intervals": {"": (0.82, 0.88)}}),
+        ("more-images", {**settings, **refit, "images": 3, **timed}),
+        ("larger", {**settings, **refit, "imgsz": 128, "metrics": {"": 0.8}, "latencies": {"": 9.9}}),
+    ):
+        kept = sessions.SessionFile(id)
+        kept.keep(sessions.SavedSession(id=id, steps=0, marks=["model.5"], **content))
         kept.close()
-    async with start(opening=Opening.of(sessions.session_to_resume("original"))) as desk:
+    saved = sessions.session_to_resume("original")
+    async with start(opening=Opening.of(saved)) as desk:
         await desk.until(lambda: any("back in the session" in said for said in desk.said), "the session")
+        await desk.until(lambda: desk.state.lineage.stages[made.id].metric is not None, "the metric of the other file")
         found = desk.state.lineage.stages[made.id]
         assert (found.metric, found.low, found.high, found.latency, found.data) == (0.851, 0.82, 0.88, 6.9, data)
         await desk.press("H")
         await desk.until(lambda: isinstance(desk.app.screen, Stages), "the lineage")
         assert ".851" in desk.line("refit.pt") and ".820 to .880" in desk.line("refit.pt")
-    later = next(session.saved_at for session in sessions.sessions() if session.id == "refit") + 5
-    assert sessions.measured_session(str(file), sessions.sessions()) is not None
-    os.utime(file, (later, later))
-    assert sessions.measured_session(str(file), sessions.sessions()) is None, "the file was overwritten since"
+        await desk.press("escape")
+        before = file.stat()
+        file.write_bytes(b"overwritten")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        autosave = desk.controllers.autosave
+        autosave._restore_metrics(saved.model_copy(update={"lineage": [found.plain]}))
+        await autosave._take_figures_of_files()
+        found = desk.state.lineage.stages[made.id]
+        assert (found.metric, found.low, found.high, found.latency) == (None, None, None, None), "measured before it was overwritten"
+
+
+async def test_figures_of_files_are_read_again_when_another_stage_is_opened(start, demo_checkpoint: Path, tmp_path: Path):
+    made = []
+    for name in ("same.pt", "overwritten.pt"):
+        file = tmp_path / name
+        file.write_bytes(b"refitted")
+        made.append(Stage(f"{FILE}{file}", "", "reconstruct", name, path=str(file), latency=1.0))
+        kept, plan = sessions.SessionFile(name), {"steps": [], "sha256": hashlib.sha256(b"refitted").hexdigest()}
+        kept.keep(sessions.SavedSession(id=name, model=str(file), plan=plan, steps=0, imgsz=64, latencies={"": 6.9}))
+        kept.close()
+    file.write_bytes(b"overwritten")
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, lineage=tuple(made))) as desk:
+        await desk.until(lambda: desk.state.lineage.stages[made[0].id].latency == 6.9, "the latency of the present content")
+        assert desk.state.lineage.stages[made[1].id].latency is None
+
+
+def test_files_of_earlier_sessions_with_relative_paths_are_found_by_their_absolute_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    saved = [
+        Stage("a" * 16 + ":", "", ORIGINAL, "best.pt", path="best.pt"),
+        Stage("file:runs/r.pt", "a" * 16 + ":", "reconstruct", "r.pt", path="runs/r.pt"),
+        Stage("file:next.pt", "file:runs/r.pt", "finetune", "next.pt", path="next.pt"),
+    ]
+    state = SimpleNamespace(lineage=Lineage(), opened=SimpleNamespace(model=SimpleNamespace(sha256="b" * 64)))
+    monkeypatch.setattr(session_stages, "follow", lambda state: None)
+    session_stages.restore_lineage(state, [stage.plain for stage in saved])
+    first = f"{FILE}{tmp_path / 'runs' / 'r.pt'}"
+    assert [(stage.id, stage.parent, stage.path) for stage in state.lineage] == [
+        ("a" * 16 + ":", "", str(tmp_path / "best.pt")),
+        (first, "a" * 16 + ":", str(tmp_path / "runs" / "r.pt")),
+        (f"{FILE}{tmp_path / 'next.pt'}", first, str(tmp_path / "next.pt")),
+    ]
+    state.lineage.opened(Stage("b" * 16 + ":", "", ORIGINAL, "r.pt", path=str(tmp_path / "runs" / "r.pt")))
+    assert state.lineage.stages["b" * 16 + ":"].parent == "a" * 16 + ":" and first not in state.lineage.stages

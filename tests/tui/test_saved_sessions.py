@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,17 @@ async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, mon
         await desk.until(lambda: len(sessions.sessions()) == 2, "the session of its own")
 
 
+async def test_file_that_is_written_again_from_another_step_is_saved(start):
+    async with start() as desk:
+        lineage = desk.state.lineage
+        steps = [Stage(f"{lineage.here}{number}", lineage.here, "step", f"step {number}") for number in (1, 2)]
+        lineage.put(*steps)
+        for step in steps:
+            lineage.replace_file(Stage("file:refit.pt", step.id, "reconstruct", "refit.pt", path="refit.pt"))
+            desk.bench.store.touch("lineage")
+            await desk.until(lambda id=step.id: any(one.lineage[-1]["parent"] == id for one in sessions.sessions()), step.title)
+
+
 async def test_measurements_that_were_only_taken_over_make_no_further_session(start, saved: sessions.SavedSession, demo_data: Path):
     branch = {"id": "a:", "parent": "", "kind": "finetune", "title": "a", "path": "a.pt"}
     told = {"data": str(demo_data), "data_status": sessions.status_of_data(str(demo_data)), "left": True, "lineage": [branch]}
@@ -123,6 +135,12 @@ async def test_measurements_that_were_only_taken_over_make_no_further_session(st
     async with start(opening=replace(Opening.of(saved), saved=None, data=str(demo_data))) as desk:
         autosave = desk.controllers.autosave
         assert desk.state.metrics.baseline == 0.5 and "a:" in desk.state.lineage.stages
+        await autosave._write()
+        assert [one.id for one in sessions.sessions()] == [saved.id]
+        desk.state.metrics.latencies["new"] = 4.0
+        await autosave._write()
+        assert len(sessions.sessions()) == 2
+        del desk.state.metrics.latencies["new"]
         await autosave._write()
         assert [one.id for one in sessions.sessions()] == [saved.id]
         desk.state.metrics.by_plan["new"] = 0.4
@@ -180,7 +198,7 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
     label = next((tmp_path / "demo" / "labels" / "val").glob("*.txt"))
     figures = {
         "latencies": {"": 5.0},
-        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0}],
+        "lineage": [{"id": "a:", "parent": "", "kind": "finetune", "title": "a", "metric": 0.4, "latency": 6.0, "data": str(theirs)}],
     }
     told = {"data": str(theirs), "data_status": sessions.status_of_data(str(theirs)), **figures}
     with_data = saved.model_copy(update=told)
@@ -199,6 +217,9 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
         assert back("other.yaml", opening) == (None, 5.0, None)
         assert back(None, opening) == back(str(theirs), opening) == (0.5, 5.0, 0.4)
         assert desk.state.checkpoint.data == str(theirs)
+        assert desk.state.lineage.stages["a:"].data == str(theirs)
+        assert back(os.path.relpath(theirs), opening) == back(f"{theirs.parent}/../demo/{theirs.name}", opening) == (0.5, 5.0, 0.4)
+        assert desk.state.lineage.stages["a:"].data == desk.state.checkpoint.data == f"{theirs.parent}/../demo/{theirs.name}"
         assert back(str(theirs), replace(opening, imgsz=128)) == (None, None, None)
         assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
         label.write_text(label.read_text() + label.read_text())

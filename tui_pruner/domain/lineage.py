@@ -16,7 +16,8 @@ class Stage:
     """One state of the model. `kind`: the original, a step, or what made a file (`finetune`, `reconstruct`, ...).
 
     `step` is its step as a plan stores it, `plan` the rest of the plan of a file that was opened. Figures that were not measured are None,
-    sizes that are not known 0; `data` is the data set of the metric. `low` and `high`: the metric's 95 % interval.
+    sizes that are not known 0; `data` is the data set of the metric. `low` and `high`: the metric's 95 % interval. `overwritten`: its file
+    was replaced by another, so it has no path.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Stage:
     parameters: int = 0
     flops: int = 0
     path: str = ""
+    overwritten: bool = False
     step: dict[str, Any] | None = None
     plan: dict[str, Any] | None = None
     data: str = ""
@@ -88,9 +90,11 @@ class Lineage:
         """Add stages, or update them."""
         self.stages.update((stage.id, stage) for stage in stages)
 
-    def written(self, file: Stage) -> None:
-        """Add a file that was just written; an earlier one of the same path is there no more."""
-        self.put(*(replace(stage, path="") for stage in self if stage.path == file.path), file)
+    def replace_file(self, file: Stage) -> None:
+        """Add a file that was just written, as the newest stage; an earlier one of the same path no longer exists."""
+        self.put(*(replace(stage, path="", overwritten=True) for stage in self if stage.path == file.path))
+        self.stages.pop(file.id, None)
+        self.put(file)
 
     def merge_files(self) -> None:
         """Drop each file of unknown content that was opened since: a session that was left before has it without its content."""

@@ -19,6 +19,7 @@ from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths
 from tui_pruner.storage.journal import HeldElsewhere, Journal, State, is_held, read
+from tui_pruner.storage.trust import fingerprint
 
 FORMAT = 2
 MOST = 40
@@ -28,6 +29,8 @@ SUFFIX = ".jsonl"
 NOT_KEPT = {"damaged", "running"}
 FOLDER = "folder"
 """The key of the folder that relative paths of a stored session start from."""
+PLANNED = "planned"
+"""The key of the plan's steps."""
 LONGEST_YAML = 1 << 18
 """Bytes of a data yaml that parse fast enough for the interface."""
 MOST_FILES = 5000
@@ -81,7 +84,7 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return self.is_work or bool(self.lineage or self.scan or self.metrics)
+        return self.is_work or bool(self.lineage or self.scan or self.metrics or self.latencies)
 
     @property
     def is_work(self) -> bool:
@@ -93,20 +96,20 @@ class SavedSession(BaseModel):
         """As a journal stores it: the plan's steps as a list of their own, so that only new ones are appended."""
         content = self.model_dump(mode="json", exclude=NOT_KEPT)
         plan = content.pop("plan")
-        return {**content, "planned": plan.pop("steps"), "plan": plan, FOLDER: _current_folder()}
+        return {**content, PLANNED: plan.pop("steps"), "plan": plan, FOLDER: _current_folder()}
 
     @classmethod
     def of_state(cls, state: State, **read: Any) -> SavedSession:
-        """From a journal's state, without metrics that would be measured differently today.
+        """From a journal's state, without metrics that would be measured differently today; keys of a later version are ignored.
 
         Raises:
             ValidationError: it is something else.
         """
-        content = _from_folder(state)
+        content = {name: value for name, value in _from_folder(state).items() if name in cls.model_fields or name == PLANNED}
         if content.pop("figures", None) != FIGURES:
             for measured in ("metrics", "intervals", "resamples", "refits", "forecasts", "scan"):
                 content.pop(measured, None)
-        steps, plan = content.pop("planned", []), content.pop("plan", {})
+        steps, plan = content.pop(PLANNED, []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 
 
@@ -118,13 +121,21 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
         return content
 
     def of(content: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-        found = {name: Path(folder) / path for name in names if isinstance(path := content.get(name), str) and path}
-        return {**content, **{name: str(path) for name, path in found.items() if path.exists()}}
+        there = {name: path for name in names if isinstance(path := content.get(name), str) and _is_relative(path, folder)}
+        return {**content, **{name: str(Path(folder) / path) for name, path in there.items()}}
 
     stages = content.get("lineage")
     if isinstance(stages, list):
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
     return of(content, ("model", "data"))
+
+
+def _is_relative(path: str, folder: str) -> bool:
+    """Whether a path starts from the folder; an architecture or a data set of Ultralytics is known by its name in any folder."""
+    file = Path(path)
+    if not path or file.is_absolute() or path.startswith("~"):
+        return False
+    return len(file.parts) > 1 or file.suffix not in ("", ".yaml", ".yml") or (Path(folder) / file).exists()
 
 
 def _current_folder() -> str:
@@ -220,9 +231,9 @@ def _status_of(files: list[Path], *folders: Path) -> str:
     return content.hexdigest()
 
 
-def sessions() -> list[SavedSession]:
-    """All readable sessions, newest first."""
-    return sorted(_readable(), key=lambda session: session.saved_at, reverse=True)
+def sessions(with_text: str = "") -> list[SavedSession]:
+    """All readable sessions, newest first; those whose journal does not contain a text are left out unparsed."""
+    return sorted(_readable(with_text), key=lambda session: session.saved_at, reverse=True)
 
 
 def session_to_resume(wanted: str = "") -> SavedSession:
@@ -240,20 +251,25 @@ def session_to_resume(wanted: str = "") -> SavedSession:
 
 def sessions_of(model: str, sha256: str) -> list[SavedSession]:
     """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    here = Path(_current_folder())
-    same = [session for session in sessions() if here / session.model == here / model]
-    own = [session for session in same if session.plan.get("sha256") == sha256 and not session.running]
-    return _with_work_first(own)
+    own = [session for session in sessions(sha256) if session.plan.get("sha256") == sha256 and same_path(session.model, model)]
+    return _with_work_first([session for session in own if not session.running])
 
 
-def measured_session(file: str, measured: Sequence[SavedSession]) -> SavedSession | None:
-    """The newest of these sessions that has measured a file as it is now, without a step; a running one counts too."""
+def measured_sessions(file: str, known: Sequence[SavedSession]) -> list[SavedSession]:
+    """Those of these sessions that have measured a file with its present content, without a step; running ones count too."""
+    own = [session for session in known if {*session.metrics, *session.latencies} & {""} and same_path(session.model, file)]
+    with contextlib.suppress(OSError, ValueError):
+        content = fingerprint(Path(file)) if own and Path(file).is_file() else None
+        return [session for session in own if session.plan.get("sha256") == content]
+    return []
+
+
+def same_path(one: str | None, other: str | None) -> bool:
+    """Whether two paths name one file, absolute, relative to the current folder or with `..`; no path is the same as no path only."""
+    if one is None or other is None:
+        return one is other
     here = Path(_current_folder())
-    with contextlib.suppress(OSError):
-        changed = (here / file).stat().st_mtime
-        same = (session for session in measured if here / session.model == here / file and session.saved_at >= changed)
-        return next((session for session in same if {*session.metrics, *session.latencies} & {""}), None)
-    return None
+    return os.path.normpath(here / one) == os.path.normpath(here / other)
 
 
 def last_session(model: str, sha256: str) -> SavedSession | None:
@@ -265,9 +281,11 @@ def _with_work_first(found: list[SavedSession]) -> list[SavedSession]:
     return sorted(found, key=lambda session: not session.is_work)
 
 
-def _readable() -> Iterator[SavedSession]:
+def _readable(with_text: str) -> Iterator[SavedSession]:
     for file in paths.sessions_folder().glob(f"*{SUFFIX}"):
         with contextlib.suppress(OSError, ValidationError, TypeError, ValueError):
+            if with_text and with_text.encode() not in file.read_bytes():
+                continue
             found = read(file)
             session = SavedSession.of_state(found.state, damaged=found.damaged, running=is_held(file))
             if session.format == FORMAT:
@@ -275,15 +293,15 @@ def _readable() -> Iterator[SavedSession]:
 
 
 def _drop_oldest(newest: SavedSession) -> None:
-    """Remove what is beyond the most, and the sessions that have only metrics of the newest one's model: a validation returns those."""
-    metrics_only = {
+    """Remove what is beyond the most, and the sessions that have only figures of the newest one's model: these are measured again."""
+    figures_only = {
         paths.sessions_folder() / f"{one.id}{SUFFIX}"
         for one in sessions()
-        if (one.model, one.plan.get("sha256")) == (newest.model, newest.plan.get("sha256"))
+        if one.plan.get("sha256") == newest.plan.get("sha256") and same_path(one.model, newest.model)
         if one.id != newest.id and not (one.is_work or one.lineage or one.scan)
     }
     files = sorted(paths.sessions_folder().glob(f"*{SUFFIX}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in {*files[MOST:], *metrics_only}:
+    for file in {*files[MOST:], *figures_only}:
         with contextlib.suppress(OSError):
             if not is_held(file):
                 file.unlink()

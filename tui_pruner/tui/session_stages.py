@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.lineage import ASKED, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
+from tui_pruner.domain.lineage import ASKED, FILE, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages, state_id
 from tui_pruner.tui.panes.lineage import Shown
 from tui_pruner.tui.panes.steps import proof_cell
 from tui_pruner.tui.state import AppState
@@ -35,7 +35,7 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
 
 def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
     """Restore the stages of a kept session; the open file has its place among them."""
-    stages = [Stage.of(content) for content in saved]
+    stages = _with_absolute_paths([Stage.of(content) for content in saved])
     own = file_id(state.opened.model.sha256)
     if any(stage.id == own and stage.parent for stage in stages):
         state.lineage = Lineage()
@@ -43,8 +43,25 @@ def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None
     else:
         state.lineage.put(*(stage for stage in stages if stage.id != own))
     state.lineage.merge_files()
+    forget_figures_of_files(state.lineage)
     state.lineage.here = own
     follow(state)
+
+
+def forget_figures_of_files(lineage: Lineage) -> None:
+    """Remove the figures of files that are known by their path only: they may have been overwritten since."""
+    files = [stage for stage in lineage if stage.id.startswith(FILE)]
+    lineage.put(*(replace(stage, metric=None, low=None, high=None, latency=None) for stage in files))
+
+
+def _with_absolute_paths(stages: Sequence[Stage]) -> list[Stage]:
+    """These stages with absolute paths, which the ids of files have too: earlier sessions stored both as they were given."""
+    absolute = {stage.id: str(Path(stage.path).absolute()) for stage in stages if stage.path}
+    ids = {id: f"{FILE}{path}" for id, path in absolute.items() if id.startswith(FILE)}
+    return [
+        replace(stage, id=ids.get(stage.id, stage.id), parent=ids.get(stage.parent, stage.parent), path=absolute.get(stage.id, ""))
+        for stage in stages
+    ]
 
 
 def kept_lineage(state: AppState) -> list[dict[str, Any]]:

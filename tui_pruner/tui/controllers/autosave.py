@@ -11,14 +11,14 @@ from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.forecast import Forecast
 from tui_pruner.domain.formatting import ago, plural
-from tui_pruner.domain.lineage import FILE, file_id
+from tui_pruner.domain.lineage import FILE, Stage, file_id
 from tui_pruner.storage.error_log import keep_traceback, named
 from tui_pruner.tui.actions import key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs
 from tui_pruner.tui.controllers.criterion import CriterionController
 from tui_pruner.tui.job_specs.search import Scanned, kept_scan, scan_of
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, RequestRefused, SessionChanged
-from tui_pruner.tui.session_stages import kept_lineage, restore_lineage
+from tui_pruner.tui.session_stages import forget_figures_of_files, kept_lineage, restore_lineage
 from tui_pruner.tui.state import JOBS, PROOFS, Store
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Autosave(Controller):
         self._criterion = criterion
         self._in_turn = asyncio.Lock()
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
+        self._taking: NewestOnly[None] = NewestOnly(lambda _: self._take_figures_of_files(), keep_traceback)
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
         """Handlers of changed steps, and of a refused session."""
@@ -138,8 +139,11 @@ class Autosave(Controller):
         """Continue a stage's own session, where it has one: its steps undone, its marks, ratios, measurements and scan as they were."""
         from tui_pruner.storage.sessions import last_session
 
+        forget_figures_of_files(self.state.lineage)
         if (saved := last_session(path, sha256)) is not None:
             self.resume(saved.model_copy(update={"steps": 0}))
+        else:
+            self._taking.submit(None)
 
     def _offer(self, path: str, sha256: str) -> None:
         from tui_pruner.storage.sessions import sessions_of
@@ -197,27 +201,40 @@ class Autosave(Controller):
         alike, timed_alike = self._restore_figures(saved)
         untrue = [*([] if alike else ["metric", "low", "high"]), *([] if timed_alike else ["latency"])]
         newer = self.state.lineage.stages if self.opening.lineage else {}  # than the saved ones
-        restore_lineage(self.state, [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer])
-        self._take_figures_of_files()
+        data = self.jobs.checkpoint.data
+        alike_data = {saved.data: data} if alike and data else {}  # the same, perhaps by another path
+        stages = [{**stage, **dict.fromkeys(untrue)} for stage in saved.lineage if stage.get("id") not in newer]
+        restore_lineage(self.state, [{**stage, "data": alike_data.get(stage.get("data"), stage.get("data", ""))} for stage in stages])
+        self._taking.submit(None)
         return alike and timed_alike
 
-    def _take_figures_of_files(self) -> None:
+    async def _take_figures_of_files(self) -> None:
         """Give the other files of the lineage what their own sessions have measured and this one does not know."""
-        from tui_pruner.storage.sessions import measured_session, sessions
+        from tui_pruner.storage.sessions import measured_sessions, sessions
 
-        lineage, data = self.state.lineage, self.jobs.checkpoint.data
-        files = [stage for stage in lineage if stage.path and stage.id != file_id(self.state.opened.model.sha256) and stage.metric is None]
-        known = sessions() if files else []
-        for stage in files:
-            own = measured_session(stage.path, known)
-            if own is None or stage.id not in (f"{FILE}{stage.path}", file_id(str(own.plan.get("sha256", "")))):
-                continue
-            if "" in own.metrics and self._is_measured_alike(own):
-                low, high = own.intervals.get("", (None, None))
-                stage = replace(stage, metric=own.metrics[""], low=low, high=high, data=data or "")
-            if "" in own.latencies and self._is_timed_alike(own):
-                stage = replace(stage, latency=own.latencies[""])
-            lineage.put(stage)
+        own = file_id(self.state.opened.model.sha256)
+        files = [stage for stage in self.state.lineage if stage.path and stage.id != own and None in (stage.metric, stage.latency)]
+
+        def measured() -> list[tuple[Stage, list[SavedSession]]]:
+            known = sessions() if files else []
+            return [(stage, measured_sessions(stage.path, known)) for stage in files]
+
+        figures = [(stage, self._with_figures(stage, found)) for stage, found in await asyncio.to_thread(measured) if found]
+        lineage = self.state.lineage
+        new = [with_them for stage, with_them in figures if with_them != stage and lineage.stages.get(stage.id) is stage]
+        if new:
+            lineage.put(*new)
+            self.store.touch("lineage")
+
+    def _with_figures(self, stage: Stage, found: Sequence[SavedSession]) -> Stage:
+        """A file's stage with the newest metric and latency that these sessions measured with the present data and settings."""
+        own = [one for one in found if stage.id in (f"{FILE}{stage.path}", file_id(str(one.plan.get("sha256", ""))))]
+        measured = next((one for one in own if "" in one.metrics and self._is_measured_alike(one)), None)
+        if measured is not None and stage.metric is None:
+            low, high = measured.intervals.get("", (None, None))
+            stage = replace(stage, metric=measured.metrics[""], low=low, high=high, data=self.jobs.checkpoint.data or "")
+        timed = next((one for one in own if "" in one.latencies and self._is_timed_alike(one)), None)
+        return stage if timed is None or stage.latency is not None else replace(stage, latency=timed.latencies[""])
 
     def _restore_figures(self, saved: SavedSession) -> tuple[bool, bool]:
         """Restore metrics, the scan and latencies that are still true, and whether the metrics and the latencies are."""
@@ -247,8 +264,11 @@ class Autosave(Controller):
 
     def _is_measured_alike(self, saved: SavedSession) -> bool:
         """Whether a validation now would give the saved metrics: the settings and the data are the same, as far as is cheaply known."""
+        from tui_pruner.storage.sessions import same_path
+
         opening, data = self.opening, self.jobs.checkpoint.data
-        if (saved.data, saved.imgsz, saved.images, saved.classes) != (data, opening.imgsz, opening.images, opening.classes):
+        settings = (opening.imgsz, opening.images, opening.classes)
+        if (saved.imgsz, saved.images, saved.classes) != settings or not same_path(saved.data, data):
             return False
         return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
 
@@ -272,7 +292,7 @@ class Autosave(Controller):
             tuple(state.metrics.by_plan.items()),
             tuple(state.metrics.latencies.items()),
             tuple(state.metrics.refits.items()),
-            tuple(state.lineage.stages),
+            tuple(state.lineage),
             self._scan,
             self.jobs.checkpoint.data,
         )
@@ -280,7 +300,8 @@ class Autosave(Controller):
     def _beside_work(self) -> tuple[object, ...]:
         """The measurements and the stages, which make a session worth keeping only where they are not all of earlier sessions."""
         state = self.state
-        return (dict(state.metrics.by_plan), [stage["id"] for stage in kept_lineage(state)], kept_scan(self._scan))
+        stages = [(stage["id"], stage["parent"], stage["kind"]) for stage in kept_lineage(state)]
+        return (dict(state.metrics.by_plan), dict(state.metrics.latencies), stages, kept_scan(self._scan))
 
     @property
     def _scan(self) -> Scanned | None:
@@ -326,7 +347,7 @@ class Autosave(Controller):
             scan=kept_scan(self._scan),
         )
         is_new = snapshot.is_work or self._beside_work() != self._taken
-        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "lineage": [], "scan": {}})
+        return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "latencies": {}, "lineage": [], "scan": {}})
 
     async def _write(self) -> None:
         async with self._in_turn:

@@ -113,8 +113,8 @@ class LineageController(Controller):
         """Open the file of a stage that is not in this session, after a question."""
         lineage = self.state.lineage
         root = lineage.root_of(stage.id)
-        if root is None or not root.path or not Path(root.path).exists():
-            self.say(f"the file of {stage.title} is not known here: open it by its path", "warning")
+        if (reason := missing_file(stage, root)) or root is None:
+            self.say(reason, "warning")
             return
         steps = lineage.steps_of(stage.id)
         plan = {**root.plan, "steps": steps} if root.plan is not None and steps else None
@@ -130,6 +130,15 @@ class LineageController(Controller):
         what = f"the open file, with the steps up to {stage.title}" if steps else "the open file"
         text = f"{path}\nIt becomes {what}; this session is kept."
         self.dialogs.confirm(f"Go to {stage.title}?", text, [("enter,g", "go there", "go")], take)
+
+
+def missing_file(stage: Stage, root: Stage | None) -> str:
+    """Why a stage cannot be opened, `root` being the file that it starts from; empty where it can."""
+    if root is not None and root.overwritten:
+        return f"{root.title} was overwritten" if root is stage else f"{root.title}, which {stage.title} starts from, was overwritten"
+    if root is None or not root.path:
+        return f"the file of {stage.title} is not known here: open it by its path"
+    return "" if Path(root.path).exists() else f"{root.path} no longer exists"
 
 
 class StageListController(ListController):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.errors import PrunerError
-from tui_pruner.domain.lineage import FILE, Stage
+from tui_pruner.domain.lineage import FILE, ORIGINAL, PRUNED, STEP, Stage
 from tui_pruner.tui.actions import JOBS, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
@@ -63,7 +63,7 @@ class RecoverController(Controller):
                 group=JOBS,
                 cli="open MODEL",
                 run=self.go_on,
-                disabled_reason=lambda state: "" if last_recovered(state) else f"nothing was recovered yet: {key_of('recover')} does",
+                disabled_reason=nothing_recovered,
                 footer="go on",
             ),
             Action(
@@ -117,9 +117,10 @@ class RecoverController(Controller):
 
     def go_on(self) -> None:
         """Open the file that was recovered last, after a question."""
-        output = last_recovered(self.state)
-        if not Path(output).exists():
-            self.say(f"{output} is not there any more", "warning")
+        files = recovered_files(self.state)
+        output = next((file for file in files if Path(file).exists()), "")
+        if not output:
+            self.say(f"{files[0]} no longer exists", "warning")
             return
         text = f"{output}\nContinuing from it begins a session of its own; the present session is kept."
 
@@ -224,17 +225,27 @@ class RecoverController(Controller):
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
         made, path = self.state.lineage.stages.get(parent), str(Path(output).absolute())
         sizes = (made.parameters, made.flops) if made is not None and kind != COMPRESS else (0, 0)
-        self.state.lineage.written(Stage(f"{FILE}{path}", parent, kind, Path(output).name, *sizes, path=path))
+        self.state.lineage.replace_file(Stage(f"{FILE}{path}", parent, kind, Path(output).name, *sizes, path=path))
         # No unasked question: it would take the keys of a user who is typing.
         self.store.update(recovered=output)
         self.say(f"Saved {Path(output).name}. Press {key_of('go-on')} to continue from it")
 
 
-def last_recovered(state: AppState) -> str:
-    """The file that was recovered last, in this session or, as the lineage has it, from its present stage in a former one."""
+def recovered_files(state: AppState) -> list[str]:
+    """The file that was recovered last in this session, then those that the lineage has of its present stage, the newest first."""
     lineage = state.lineage
     made = [stage.path for stage in lineage if stage.path and stage.parent == lineage.here and stage.id != lineage.here]
-    return state.recovered or next(reversed(made), "")
+    return [*filter(None, [state.recovered]), *reversed(made)]
+
+
+def nothing_recovered(state: AppState) -> str:
+    """Why there is no recovered file to continue from."""
+    if recovered_files(state):
+        return ""
+    before = state.lineage.chain(state.lineage.here)
+    if any(stage.path and stage.kind not in (ORIGINAL, STEP, PRUNED) and stage not in before for stage in state.lineage):
+        return f"nothing was recovered from this step: {key_of('lineage')} shows what was"
+    return f"nothing was recovered yet: {key_of('recover')} does"
 
 
 def nothing_to_recover(state: AppState) -> str:
