@@ -63,6 +63,18 @@ def from_ranges(text: str) -> NDArray[np.int64]:
     return np.concatenate(parts)
 
 
+def positions_at(key: str, text: str) -> Indices:
+    """The positions that a plan has under a key.
+
+    Raises:
+        PlanError: they are not written as ranges.
+    """
+    try:
+        return from_ranges(text)
+    except ValueError as error:
+        raise PlanError(f"the plan's {key}: {error}") from None
+
+
 PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
@@ -246,10 +258,7 @@ def checked_positions(module: nn.Module, name: str, dims: Mapping[int, str]) -> 
     if name not in known:
         raise PlanError(f"the plan cuts {name}, which this module does not have")
     for dim, text in dims.items():
-        try:
-            positions = from_ranges(text)
-        except ValueError as error:
-            raise PlanError(f"the plan's kept.{name}.{dim}: {error}") from None
+        positions = positions_at(f"kept.{name}.{dim}", text)
         if not 0 <= dim < known[name].ndim or positions[-1] >= known[name].shape[dim]:
             raise PlanError(
                 f"the plan keeps position {positions[-1]} at dimension {dim} of {name}, whose shape is {list(known[name].shape)}"
@@ -268,10 +277,7 @@ def checked_factors(module: nn.Module, plan: Plan) -> Iterator[tuple[str, Indice
         if name not in known:
             raise PlanError(f"the plan scales {name}, which this module does not have")
         for text, factor in factors.items():
-            try:
-                rows = from_ranges(text)
-            except ValueError as error:
-                raise PlanError(f"the plan's scaled.{name}: {error}") from None
+            rows = positions_at(f"scaled.{name}", text)
             if rows[-1] >= len(known[name]):
                 raise PlanError(f"the plan scales row {rows[-1]} of {name}, which has {len(known[name])} after the cuts")
             yield name, rows, factor
