@@ -1,9 +1,12 @@
 """In a real terminal: signals restore the screen and leave no process, and stray bytes do not break the keyboard."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +14,7 @@ from tests.deadlines import HANGING, wait_until
 from tests.terminal import Terminal
 from tui_pruner.storage.journal import read
 from tui_pruner.storage.sessions import SavedSession
+from tui_pruner.tui.terminal import stop_between_frames
 
 COMMAND = [sys.executable, "-m", "tui_pruner"]
 LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -59,6 +63,55 @@ def test_keyboard_survives_stray_mouse_reports_and_a_stop_and_keeps_the_order_of
     terminal.wait_for(lambda text: "Esc close" not in text)
     terminal.press("/", "6.m.0.cv1", "enter", " ", "3", "0", "enter")
     terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
+
+
+STOPS_WITHIN_A_WRITE = """
+import os, signal
+from textual.drivers._writer_thread import WriterThread
+write, stops = WriterThread.write, iter([signal.SIGTSTP])
+def stop_once(self, text):
+    with self._queue.mutex:
+        if "Esc close" in text:
+            for number in stops: os.kill(os.getpid(), number)
+    write(self, text)
+WriterThread.write = stop_once
+"""
+"""As `sitecustomize` of the app's process: a stop in the middle of queuing a frame."""
+
+
+def test_stop_in_the_middle_of_a_write_stops_the_app_and_it_goes_on_afterwards(tiny_checkpoint, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(STOPS_WITHIN_A_WRITE)
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with Terminal([*COMMAND, str(tiny_checkpoint), "--imgsz", "64"], 100, 30, env=environment) as terminal:
+        terminal.wait_for("Backbone")
+        terminal.press("?")
+        terminal.wait_for(lambda _: process_state(terminal.process.pid) == "T")
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.wait_for("Esc close")
+        terminal.press("escape")
+        terminal.wait_for(lambda text: "Esc close" not in text)
+
+
+def test_continuing_without_a_stop_of_ours_sets_the_screen_up_again_and_starts_no_second_reader_of_keys():
+    called: list[str] = []
+    app = SimpleNamespace(suspend=lambda: contextlib.nullcontext(called.append("set up again")))
+    before = {
+        number: signal.signal(number, lambda number, _: called.append(signal.Signals(number).name))
+        for number in (signal.SIGTSTP, signal.SIGCONT)
+    }
+
+    async def receive(*numbers: int) -> None:
+        stop_between_frames(app)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(0.01)
+
+    try:
+        asyncio.run(receive(signal.SIGCONT, signal.SIGTSTP, signal.SIGCONT, signal.SIGCONT))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert called == ["set up again", "SIGTSTP", "SIGCONT", "set up again"]
 
 
 def test_closed_terminal_ends_the_app_and_its_engine(terminal):

@@ -109,6 +109,7 @@ class PrunerApp(KeysInOrder):
         self.call_after_refresh(self._tell_problems)
         self.run_worker(remove_leftovers, name="removing leftovers", thread=True, exit_on_error=False)
         terminal.on_hangup(lambda status: self.exit(status, return_code=status), self.kill_children)
+        terminal.stop_between_frames(self)
 
     @on(Worker.StateChanged)
     def report_failed_work(self, event: Worker.StateChanged) -> None:

@@ -56,6 +56,35 @@ def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -
     watch_for_hangup(loop, lambda: handle(signal.SIGHUP))
 
 
+def stop_between_frames(app: App[Any]) -> None:
+    """Obey SIGTSTP and SIGCONT from the event loop, not in the middle of a write.
+
+    Textual's own handlers write to the terminal: one that interrupts the app while it queues a frame waits for that queue for ever.
+    After a stop that no process can handle (SIGSTOP) they would start a second reader of the keys; here the screen is set up again.
+    """
+    loop, stop, resume = asyncio.get_running_loop(), signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+    if not (callable(stop) and callable(resume)):  # no terminal
+        return
+    stopped = False
+
+    def on_stop() -> None:
+        nonlocal stopped
+        stopped = True
+        stop(signal.SIGTSTP, None)
+
+    def on_continue() -> None:
+        nonlocal stopped
+        if stopped:
+            stopped = False
+            resume(signal.SIGCONT, None)
+        else:
+            with app.suspend():
+                pass
+
+    loop.add_signal_handler(signal.SIGTSTP, on_stop)
+    loop.add_signal_handler(signal.SIGCONT, on_continue)
+
+
 def watch_for_hangup(loop: asyncio.AbstractEventLoop, gone: Callable[[], None]) -> None:
     """Call `gone` when the terminal is closed without a signal: without a controlling terminal there is no SIGHUP."""
     terminal = select.poll()
