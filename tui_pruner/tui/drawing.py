@@ -195,6 +195,11 @@ def resample(values: Sequence[float], width: int) -> list[float]:
 
 def curve(values: Sequence[float], width: int, height: int = 1) -> list[str]:
     """Draw the curve as `height` rows of `width` cells, top row first; values lie between 0 and 1."""
+    return _curve(tuple(values), width, height)
+
+
+@lru_cache(64)
+def _curve(values: tuple[float, ...], width: int, height: int) -> list[str]:
     steps = len(GLYPHS.levels) - 1
     tops = [max(round(min(max(value, 0.0), 1.0) * height * steps), 1) for value in resample(values, width)]
     rows = []

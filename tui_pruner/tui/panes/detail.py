@@ -20,7 +20,7 @@ from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree import layers_lines
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
-from tui_pruner.tui.panes.widgets import ENDS, Pane
+from tui_pruner.tui.panes.widgets import ENDS, ONE_MORE, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     """The layer's block, the blocks around it in the data flow, its milliseconds; the layer's rank by FLOPs; the steps that cut it."""
     layer, blocks = row.layer, state.opened.blocks
     assert layer is not None
-    block = next(block for block in blocks if layer in block.layers)
+    block = next(block for block in blocks if any(one.name == layer.name for one in block.layers))
     readers = [other.index for other in blocks if block.index in other.from_]
     told = [("Block", _named(block.index, state))]
     told += [("" if number else "reads", _named(index, state)) for number, index in enumerate(block.from_)]
@@ -386,13 +386,10 @@ class DetailPane(Pane, inherit_bindings=False):
         if compared is not None:
             self.draw(lambda width, _: compare_lines(compared, width), compare_title(compared))
         elif explanation is not None:
-            space = self.scrollable_content_region.width
             cut = bool(state.session.steps)
-            line = explain_lines(explanation, space)[1] if space else 0
-            self.draw(lambda width, _: explain_lines(explanation, width)[0], explain_title(explanation, cut), see=line)
+            self.draw_at(lambda width: (*explain_lines(explanation, width), ONE_MORE), explain_title(explanation, cut))
         elif flow is not None:
-            space, at = self.scrollable_content_region.width, block_under(state.opened.blocks, row)
-            _, line, rows = flow_lines(flow, at, space) if space else ([], 0, 1)
-            self.draw(lambda width, _: flow_lines(flow, at, width)[0], flow_title(flow), see=line, rows=rows)
+            at = block_under(state.opened.blocks, row)
+            self.draw_at(lambda width: flow_lines(flow, at, width), flow_title(flow))
         else:
             self.draw(lambda width, height: detail_lines(row, state, width, height), title(row))

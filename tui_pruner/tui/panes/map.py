@@ -18,7 +18,7 @@ from tui_pruner.tui.drawing import GLYPHS, arrow, fit
 from tui_pruner.tui.outline import Row
 from tui_pruner.tui.panes.map_layout import CARD, HEIGHT, Card, Chart, MapLink, Point, block_under, chart
 from tui_pruner.tui.panes.tree_row import FEWER_INPUTS, inputs, outputs, status_of
-from tui_pruner.tui.panes.widgets import CLICK, Pane
+from tui_pruner.tui.panes.widgets import CLICK, ONE_MORE, Pane
 from tui_pruner.tui.state import COLOURS, AppState, Store
 
 if TYPE_CHECKING:
@@ -228,12 +228,13 @@ class MapPane(Pane, inherit_bindings=False):
                 self._laid_out = (width, blocks, chart(blocks, width))
             return self._laid_out[2]
 
-        def lines(width: int, height: int) -> list[Text]:
+        def lines(width: int) -> tuple[list[Text], int, int]:
             plan, here = charts(width), block_under(blocks, view.tree.row)
             lit = lit_blocks(blocks, view.explanation.path) if view.explanation else set[int]()
-            return map_lines(plan, faces(view.tree.rows, state, lit, plan.card(here).name), lit, width)
+            card = plan.card(here)
+            drawn = map_lines(plan, faces(view.tree.rows, state, lit, card.name), lit, width)
+            return drawn, plan.tops[card.row] + HEIGHT - 1, ONE_MORE
 
         if view.on_map:
             self._expect_the_trees_width()
-            plan = charts(self.width)
-            self.draw(lines, see=plan.tops[plan.card(block_under(blocks, view.tree.row)).row] + HEIGHT - 1)
+            self.draw_at(lines)

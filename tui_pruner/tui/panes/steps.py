@@ -15,7 +15,7 @@ from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, gain, spread, title
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
-from tui_pruner.tui.panes.widgets import Pane
+from tui_pruner.tui.panes.widgets import ONE_MORE, Pane
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 from tui_pruner.tui.timeline import StepMetrics, Timeline
 
@@ -243,8 +243,7 @@ class StepsPane(Pane, inherit_bindings=False):
         """Draw the steps; while the pane has the focus, with their cursor."""
         state = store.state
         timeline = store.view.timeline if store.view.focus == STEPS_PANE else None
-        line = with_ancestors(state, 80, timeline)[1]
-        self.draw(lambda width, _: with_ancestors(state, width, timeline)[0], see=line)
+        self.draw_at(lambda width: (*with_ancestors(state, width, timeline), ONE_MORE))
 
 
 def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None) -> tuple[list[Text], int]:

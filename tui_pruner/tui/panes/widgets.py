@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
@@ -20,6 +21,10 @@ from tui_pruner.tui.drawing import strip_of
 CLICK = "action"
 """The key of a text's style under which it names the action that a click on it runs."""
 Compose = Callable[[int, int], Sequence[Text]]
+ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
+"""For a width: the lines, and the number of the first and how many of them to see."""
+ONE_MORE = 2
+"""Lines to see where one is chosen: the next one too."""
 
 
 class Lines(Widget):
@@ -33,10 +38,16 @@ class Lines(Widget):
         self._expected = expected
         self._compose_lines: Compose | None = None
         self._texts: list[Text] = []
+        self._base = Style.null()
 
     def expect(self, width: int) -> None:
         """Compose for this width until there is a layout, so that the first picture has lines."""
         self._expected = width
+
+    @property
+    def count(self) -> int:
+        """The number of lines."""
+        return len(self._texts)
 
     def draw(self, compose_lines: Compose) -> None:
         """Show these lines."""
@@ -47,9 +58,14 @@ class Lines(Widget):
         """One row for each line."""
         return len(self._texts)
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render lines on one base style, which Textual would find anew for each."""
+        self._base = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """Render one line."""
-        width, style = self.content_size.width, self.rich_style
+        width, style = self.content_size.width, self._base
         if y >= len(self._texts):
             return Strip.blank(width, style)
         return strip_of(self._texts[y], self.app.console, width, style)
@@ -98,6 +114,10 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         super().__init__(id=id)
         self._title = self.border_title = title
         self._lines = Lines()
+        self._to_see: list[int] = []
+        """The first line to see and how many."""
+        self._seen: tuple[object, ...] | None = None
+        """The lines last scrolled to, and among how many in what space."""
 
     def action_half_page(self, way: int) -> None:
         """Scroll by half a page."""
@@ -109,21 +129,45 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
     def on_resize(self) -> None:
         """Compose for the new height, even behind another screen, where nothing else draws."""
-        self.call_after_refresh(self._lines.redraw)
+        self.call_after_refresh(self._redraw)
 
     def expect(self, width: int) -> None:
         """Compose for this width until there is a layout."""
         self._lines.expect(width)
 
-    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False, see: int | None = None, rows: int = 2) -> None:
-        """Show these lines; `to_end` scrolls to the newest, `see` to the line of that number with those after it, `rows` in all."""
+    def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False) -> None:
+        """Show these lines; `to_end` scrolls to the newest."""
         if title and title != self._title:
             self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
+        self._seen, self._to_see = None, []
         self._lines.draw(lambda width, _: compose_lines(width, self.scrollable_content_region.height))
         if to_end:
             self.scroll_end(animate=False)
-        if see is not None:
-            self.call_after_refresh(self.scroll_to_region, Region(0, see, 1, rows), animate=False, force=True)
+
+    def draw_at(self, compose_at: ComposeAt, title: str = "") -> None:
+        """Show these lines, and scroll to some of them where those are others than before."""
+        seen = self._seen
+
+        def compose(width: int, _: int) -> Sequence[Text]:
+            lines, *self._to_see = compose_at(width)
+            return lines
+
+        self.draw(compose, title)
+        self._seen = seen
+        self._look()
+
+    def _look(self) -> None:
+        if not self._to_see:
+            return
+        before, self._seen = self._seen, (*self._to_see, self._lines.count, self.size)
+        if self._seen != before:
+            at, rows = self._to_see
+            self.call_after_refresh(self.scroll_to_region, Region(0, at, 1, rows), animate=False, force=True)
+
+    def _redraw(self) -> None:
+        self._lines.redraw()
+        if self._seen is None:  # nothing was composed before there was a layout
+            self._look()
 
 
 class EntryInput(Input):

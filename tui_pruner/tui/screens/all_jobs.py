@@ -23,7 +23,7 @@ from tui_pruner.tui.drawing import broken
 from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.jobs import header_line, job_detail_lines, list_lines
-from tui_pruner.tui.panes.widgets import Lines, Pane
+from tui_pruner.tui.panes.widgets import ONE_MORE, Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, ActionScreen
 
 if TYPE_CHECKING:
@@ -221,8 +221,8 @@ class AllJobs(ActionScreen, inherit_bindings=False):
 
     def _draw_list(self) -> None:
         jobs, chosen, now = list(self._queue.jobs), self._controller.chosen, time.monotonic()
-        line = jobs.index(chosen) if chosen is not None else None
-        self.query_one("#job-list", Pane).draw(lambda width, _: list_lines(jobs, chosen, now, width, self._beats), see=line)
+        line = jobs.index(chosen) if chosen is not None else 0
+        self.query_one("#job-list", Pane).draw_at(lambda width: (list_lines(jobs, chosen, now, width, self._beats), line, ONE_MORE))
 
     def _draw_job(self) -> None:
         job = self._controller.chosen

@@ -15,7 +15,7 @@ from tui_pruner.tui.controllers.lineage import StageListController
 from tui_pruner.tui.panes.bars import fitting, with_short_labels
 from tui_pruner.tui.panes.front import dots_of, front_lines
 from tui_pruner.tui.panes.lineage import graph_lines, stage_lines
-from tui_pruner.tui.panes.widgets import Lines, Pane
+from tui_pruner.tui.panes.widgets import ONE_MORE, Lines, Pane
 from tui_pruner.tui.screens.base import ActionScreen
 from tui_pruner.tui.session_stages import asked_reach, asked_stage, shown_of
 
@@ -98,9 +98,7 @@ class Stages(ActionScreen, inherit_bindings=False):
             dots, reach = dots_of(shown, at.axis, asked), asked_reach(state, self.store.view.slider, at.axis)
             pane.draw(lambda width, height: front_lines(dots, at.axis, shown.metric, width, height, at.cursor, reach=reach), "Front")
         else:
-            width = pane.scrollable_content_region.width or self.app.size.width - 4
-            line = graph_lines(shown, width, at.cursor, at.held)[1]
-            pane.draw(lambda width, _: graph_lines(shown, width, at.cursor, at.held)[0], "Lineage", see=line)
+            pane.draw_at(lambda width: (*graph_lines(shown, width, at.cursor, at.held), ONE_MORE), "Lineage")
         stage = asked if at.cursor == ASKED else state.lineage.stages.get(at.cursor)
         held = asked if at.held == ASKED else state.lineage.stages.get(at.held)
         told = self.query_one("#stage", Lines)
