@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MethodType
 from typing import Any
 
 import torch
@@ -45,10 +46,11 @@ from tui_pruner.frameworks.plain.adapters import (
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed in single precision, which holds all of their numbers."""
+COMPILED = "OptimizedModule"
 WRAPPERS = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",
-    "OptimizedModule": "_orig_mod",
+    COMPILED: "_orig_mod",
     "FullyShardedDataParallel": "module",
 }
 """Wrapper classes, and the attribute that has the wrapped model."""
@@ -147,7 +149,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
     copied, shared = copy_of(module)
-    own = free_widths(copied.eval())
+    own = uncompiled(free_widths(copied.eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():
@@ -166,6 +168,19 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
         types=types,
         device=device,
     )
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Have compiled parts of a module run what they wrap, in place, and return it: what the compiler made runs one module, and no copy."""
+    for part in module.modules():
+        if type(part).__name__ == COMPILED:
+            part.__dict__["forward"] = MethodType(run_wrapped, part)  # PyTorch drops it from copies, and compiles these
+    return module
+
+
+def run_wrapped(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Run the module that a compiled one wraps."""
+    return getattr(module, WRAPPERS[COMPILED])(*args, **kwargs)
 
 
 def independent(module: nn.Module) -> nn.Module:

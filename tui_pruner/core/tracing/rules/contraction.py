@@ -229,6 +229,8 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     elif any(contracted):  # what is not summed of the other factor passes
         flow.lock(call, [left if contracted[0] else right], "is summed against values that are no channels")
         a, b = (nothing(one.shape) if across else one for one, across in zip((a, b), contracted))
+    if varies(a, a.ndim - 2) and varies(b, b.ndim - 1):  # a matrix among the inputs, such as a graph's, has no channels
+        a, b = (nothing(one.shape) if flow.is_given(one) else one for one in (a, b))
     rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
     if rows and columns:
         flow.lock(call, [left, right], "meets other channels in an outer product")

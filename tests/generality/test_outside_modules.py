@@ -1,0 +1,154 @@
+"""Constructs of other people's modules: what a module names by other ways than as its child, and inputs whose channels are last."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import tui_pruner as tp
+from tests.generality.modules import Between, Case, between
+from tests.generality.test_any_module import EXACT, built, differences, opened
+from tests.generality.test_every_construct import wrongly_equal
+
+
+class Named(Between):
+    """The middle layer is run by a name that `name` gives it."""
+
+    def __init__(self, name: Callable[[Any], None]) -> None:
+        super().__init__(lambda net, x: net.run(x), middle=nn.Conv2d(16, 16, 3, padding=1))
+        name(self)
+
+    def keep(self, module: nn.Module, given: Any, made: Tensor) -> None:
+        self.kept = made
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.middle(x) * 2  # type: ignore[no-any-return]
+
+
+class Neighbour(nn.Module):
+    """Reads the weight of a layer that another module owns."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.others, self.own = [other], nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(x) + F.conv2d(x, self.others[0].weight, padding=1)  # type: ignore[no-any-return]
+
+
+def doubled(module: Any, x: Tensor) -> Tensor:
+    return module.stored(x) * 2  # type: ignore[no-any-return]
+
+
+def in_list(net: Any) -> None:
+    net.run = functools.partial(lambda layers, x: layers[1](layers[0](x)), [net.middle, torch.relu])
+
+
+def in_dict(net: Any) -> None:
+    net.stages = {"a": (net.middle, torch.tanh)}
+    net.run = functools.partial(run_stages, net)
+
+
+def run_stages(net: Any, x: Tensor) -> Tensor:
+    for layer, activation in net.stages.values():
+        x = activation(layer(x))
+    return x
+
+
+def wrapped(net: Any) -> None:
+    net.middle.stored = net.middle.forward
+    net.middle.forward = functools.partial(doubled, net.middle)
+
+
+def hooked(net: Any) -> None:
+    net.middle.register_forward_hook(net.keep)
+    net.run = functools.partial(lambda one, x: one.middle(x) * one.kept.sigmoid(), net)
+
+
+def beside(net: Any) -> None:
+    net.middle.stored = nn.Sequential(Neighbour(net.middle), nn.ReLU())
+    net.run = functools.partial(lambda one, x: one.middle.stored(x), net)
+
+
+def compiled(net: Any) -> None:
+    net.middle = torch.compile(net.middle, backend="eager")
+
+
+NAMED = {
+    "a stored method": lambda net: setattr(net, "run", net.middle.forward),
+    "methods in a list": lambda net: setattr(net, "run", functools.partial(lambda runs, x: runs[0](x), [net.middle.__call__])),
+    "modules in a list": in_list,
+    "modules in a dict of tuples": in_dict,
+    "a forward wrapped by a partial function": wrapped,
+    "a hook that is a method of the parent": hooked,
+    "a neighbour in a list": beside,
+    "a compiled layer": compiled,
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_layer_that_is_named_in_another_way_can_be_cut(name):
+    case = Case(lambda: Named(NAMED[name]), between(lambda net, x: x).args)
+    net = built(case)
+    session = opened(case, net)
+    middle = next(layer for layer in session.layers() if layer.startswith("middle") and "own" not in layer)
+    session.apply([f"{middle}=30%", "first=30%"])
+    assert session.prove().equal
+    difference, effect = differences(session, net, case, double=True)
+    assert difference < EXACT and effect > 1e-3
+
+
+def test_compiled_layer_stays_compiled_and_is_loaded(tmp_path):
+    case = Case(lambda: Named(compiled), between(lambda net, x: x).args)
+    session = opened(case, built(case))
+    session.apply(["middle=30%"])
+    session.save(tmp_path / "small.tp")
+    loaded = tp.load(tmp_path / "small.tp", built(case))
+    assert type(loaded.middle) is type(session.model().middle) is type(built(case).middle)
+    assert torch.allclose(loaded(*case.args), session.model()(*case.args), atol=1e-6)
+
+
+class Points(nn.Module):
+    """Reads points [batch, points, coordinates], twice."""
+
+    def __init__(self, join: Callable[..., Tensor], read: int) -> None:
+        super().__init__()
+        self.first, self.second, self.last, self.join = nn.Linear(10, 16), nn.Linear(read, 16), nn.Linear(16, 4), join
+
+    def forward(self, x: Tensor, *more: Tensor) -> Tensor:
+        return self.last(self.second(self.join(self.first(x).relu(), x, *more)).relu())  # type: ignore[no-any-return]
+
+
+POINTS = {
+    "points beside what is made of them": Case(lambda: Points(lambda y, x: torch.cat([y, x], -1), 26), (torch.rand(2, 6, 10),)),
+    "a matrix of neighbours": Case(lambda: Points(lambda y, x, near: near @ y, 16), (torch.rand(2, 6, 10), torch.rand(2, 6, 6))),
+    "a matrix of neighbours on both sides": Case(
+        lambda: Points(lambda y, x, near: near.mT @ (near @ y), 16), (torch.rand(2, 6, 10), torch.rand(2, 6, 6))
+    ),
+    "a product of two inputs": Case(
+        lambda: Points(lambda y, x, near: near @ (near @ x) @ x.mT @ y, 16), (torch.rand(2, 6, 10), torch.rand(2, 6, 6))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_inputs_whose_channels_are_last_hold_no_features(name):
+    case = POINTS[name]
+    net = built(case)
+    session = opened(case, net)
+    assert {"first", "second"} <= {layer for group in session.groups() if group.prunable for layer in group.layers}
+    assert list(wrongly_equal(case, net, session, EXACT)) == []
+
+
+@pytest.mark.parametrize("reshape", [lambda y, x: y.view_as(x), lambda y, x: y.reshape_as(other=x)], ids=["view_as", "reshape_as"])
+def test_reshape_to_another_width_holds_it(reshape):
+    case = between(lambda net, x: reshape(torch.fft.fft2(net.middle(x).flatten(2).mT).real.mT, x), middle=lambda: nn.Conv2d(16, 16, 1))
+    session = opened(case, built(case))
+    reasons = {group.reason for group in session.groups() if {"first", "middle"} & {*group.layers}}
+    assert all(reasons) and any("computes with this width" in reason for reason in reasons)
