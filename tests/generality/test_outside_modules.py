@@ -152,3 +152,19 @@ def test_reshape_to_another_width_holds_it(reshape):
     session = opened(case, built(case))
     reasons = {group.reason for group in session.groups() if {"first", "middle"} & {*group.layers}}
     assert all(reasons) and any("computes with this width" in reason for reason in reasons)
+
+
+PAIRS = {
+    "a literal": lambda x, before: x.view(len(x), 8, 2, *x.shape[2:]),
+    "the width of another layer": lambda x, before: x.view(len(x), before.shape[1] // 2, 2, *x.shape[2:]),
+}
+
+
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_width_that_no_cut_could_follow_is_held_with_the_reason(pairs):
+    case = between(lambda net, x: PAIRS[pairs](net.middle(x), x).amax(2), read=8, middle=lambda: nn.Conv2d(16, 16, 1))
+    net = built(case)
+    session = opened(case, net)
+    group = next(group for group in session.groups() if "middle" in group.layers)
+    assert not group.prunable and "width" in group.reason
+    assert list(wrongly_equal(case, net, session, EXACT)) == []

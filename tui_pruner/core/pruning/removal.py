@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -260,6 +261,30 @@ def demand_share(coupling: CouplingMap, group: ChannelGroup, ratio: float, deman
         demand_set.add(group, Demand(count, name, Request(name, f"{ratio:.0%}")))
         mine = {link for member in coupling.linked_system(group) for link in coupling.groups[member].links}
         apply_links(coupling, NOTHING, demand_set, [coupling.links[number] for number in sorted(mine)])
+
+
+def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
+    """How many channels each of these groups, and each group linked to it, can lose at these shares by turns, or at less where links ask
+    for it."""
+    demand_set, turns = DemandSet(), cycle(shares)
+    for group in groups:
+        if group.number not in demand_set.demands:
+            demand_share(coupling, group, next(turns), demand_set)
+    found = possible(coupling, demand_set)
+    for group in groups:
+        share = shares[0]
+        while group.number in demand_set.contradictions and group.number not in found and share * group.channels > 1:
+            share /= 2  # of a larger group it may be more than a smaller one has that is linked to it
+            fewer = DemandSet()
+            demand_share(coupling, group, share, fewer)
+            found |= possible(coupling, fewer)
+    return found
+
+
+def possible(coupling: CouplingMap, demand_set: DemandSet) -> dict[int, int]:
+    """How many channels groups lose by the demands on them that can be met."""
+    free = {n: demands[0].count for n, demands in demand_set.demands.items() if n not in demand_set.contradictions}
+    return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}
 
 
 def contradict(coupling: CouplingMap, demand_set: DemandSet, number: int, demands: Sequence[Demand]) -> None:
