@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tui_pruner as tp
-from tests.generality.modules import Between, Case, between
+from tests.generality.modules import Between, Case, between, image
 from tests.generality.test_any_module import EXACT, built, differences, opened
 from tests.generality.test_every_construct import wrongly_equal
 
@@ -168,3 +168,32 @@ def test_width_that_no_cut_could_follow_is_held_with_the_reason(pairs):
     group = next(group for group in session.groups() if "middle" in group.layers)
     assert not group.prunable and "width" in group.reason
     assert list(wrongly_equal(case, net, session, EXACT)) == []
+
+
+BATCHES: list[tuple[Any, dict[str, Any], str]] = [
+    ([torch.rand(0, 3, 12, 20)], {}, "a batch is empty"),
+    (list(image()), {"images": 0}, "images is 0"),
+    (list(image()), {"images": "all"}, "images is 'all'"),
+]
+
+
+@pytest.mark.parametrize(("data", "options", "message"), BATCHES)
+def test_batches_that_cannot_be_used_are_refused(data: Any, options: dict[str, Any], message: str):
+    session = opened(case := between(lambda net, x: x), built(case))
+    with pytest.raises(tp.RequestError, match=message):
+        session.target("flops=70%", data=data, **options)
+    assert session.steps == []
+
+
+def test_call_that_is_refused_leaves_a_refit_as_it_is():
+    case = between(lambda net, x: x)
+    session = opened(case, built(case))
+    with pytest.raises(tp.RequestError, match="the classes of this model cannot be cut"):
+        session.apply(["classes=1"])
+    session.apply(["first=30%"])
+    session.reconstruct([*case.args, *case.args])
+    refitted = session.model()(*case.args)
+    for refused in (lambda: session.apply(["nothing=30%"]), session.redo, lambda: session.load({})):
+        with pytest.raises(tp.PrunerError):
+            refused()
+        assert torch.equal(session.model()(*case.args), refitted)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_sizes, file_of, run_on_batches
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, run_on_batches
 from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
 
@@ -140,6 +140,7 @@ class ModuleSession(Session):
         from tui_pruner.core.search.targets import parse_target
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
+        demand_count("images", images)
         aims = demand_sizes([parse_target(text) for text in aims_of(targets)], "for a module give flops, params or bytes")
         analysis, base = self._steps.analysis, self._steps.removal
         if data is None:
@@ -275,6 +276,9 @@ def adapter(*classes: type[nn.Module]) -> Callable[[Callable[..., None]], Callab
         RequestError: one of them is not a class of modules, or what is decorated is not a function.
     """
     from tui_pruner.core.tracing.adapters import register_own
+
+    if not classes:
+        raise RequestError("an adapter is for classes: name them, as in @adapter(Attention)")
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         register_own(dict.fromkeys(classes, function))

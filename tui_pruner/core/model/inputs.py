@@ -235,6 +235,8 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
             one = replace(one, args=one.args[: len(like.args)])
         if not one.tensors:
             raise RequestError("a batch has no tensor in it: give what the forward reads")
+        if not any(tensor.numel() for tensor in one.tensors):
+            raise RequestError("a batch is empty: give at least one sample in each")
         yield one if like is None else replace(one, forward=like.forward)
 
 

@@ -290,9 +290,12 @@ def possible(coupling: CouplingMap, demand_set: DemandSet) -> dict[int, int]:
 def contradict(coupling: CouplingMap, demand_set: DemandSet, number: int, demands: Sequence[Demand]) -> None:
     """Record that demands on a group differ, for the group and everything linked to it."""
     named = {demand.layer: demand for demand in demands}
+    amounts = dict.fromkeys(demand.request.amount for demand in demands)
     words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
     if len(named) > 1:
         message = f"{words} share coupled channels but ask for different widths: give them the same amount, or cut only one"
+    elif len(amounts) > 1:
+        message = f"{demands[0].layer} is asked for {' and for '.join(amounts)}: give one amount"
     else:
         message = f"{words} cannot be shared out evenly among the layers that are linked to it: ask for another amount"
     found = Contradiction(number, tuple(named), tuple(d.request.amount for d in named.values()), message)
