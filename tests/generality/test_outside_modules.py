@@ -197,3 +197,18 @@ def test_call_that_is_refused_leaves_a_refit_as_it_is():
         with pytest.raises(tp.PrunerError):
             refused()
         assert torch.equal(session.model()(*case.args), refitted)
+
+
+def test_outputs_without_a_finite_number_are_the_reason():
+    case = between(lambda net, x: x)
+    net = built(case)
+    net.last.bias.data.fill_(torch.nan)
+    session = opened(case, net)
+    session.apply(["first=30%"])
+    assert session.prove().reason == "not exercised, since no output has a finite number to compare: check the weights and the inputs"
+
+
+def test_module_of_one_layer_has_no_other_to_name():
+    session = tp.open(nn.Conv2d(3, 4, 1), example_inputs=image())
+    with pytest.raises(tp.RequestError, match=r"no layer 'first' in this model; there are none but the model itself, see layers\(\)"):
+        session.apply(["first=30%"])

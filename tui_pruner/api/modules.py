@@ -113,14 +113,18 @@ class ModuleSession(Session):
         """Return the metric of the model as it is now, by the function `evaluate` of `tp.open`.
 
         Raises:
-            RequestError: none was given.
+            RequestError: none was given, or it returns no number.
             ProgramEnd: it would have ended this program.
         """
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
         model = self.model()
         with user_code("evaluate"):
-            return float(self._evaluate(model))
+            measured: Any = self._evaluate(model)
+        try:
+            return float(measured)
+        except (TypeError, ValueError, RuntimeError):
+            raise RequestError(f"evaluate gives a {type(measured).__name__}: have it return a number") from None
 
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
