@@ -212,3 +212,20 @@ def test_module_of_one_layer_has_no_other_to_name():
     session = tp.open(nn.Conv2d(3, 4, 1), example_inputs=image())
     with pytest.raises(tp.RequestError, match=r"no layer 'first' in this model; there are none but the model itself, see layers\(\)"):
         session.apply(["first=30%"])
+
+
+def test_target_on_images_that_do_not_vary_is_reached():
+    case = between(lambda net, x: net.middle(x).relu(), middle=lambda: nn.Conv2d(16, 16, 1))
+    session = opened(case, built(case))
+    for layer in (session.module.model.first, session.module.model.middle):
+        layer.bias.data.fill_(1000.0)
+    session.target("flops=70%", data=[torch.full((2, 3, 12, 20), 1 / 3)] * 4)
+    assert session.prove().equal
+
+
+def test_compiled_layer_is_planned_for_on_batches():
+    case = Case(lambda: Named(compiled), image())
+    session = opened(case, built(case))
+    session.target("flops=70%", data=[*case.args, *case.args])
+    session.reconstruct([*case.args, *case.args])
+    assert session.prove().equal and type(session.model().middle) is type(built(case).middle)

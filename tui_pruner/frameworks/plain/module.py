@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MethodType
 from typing import Any
 
 import torch
@@ -37,20 +36,22 @@ from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.core.tracing.determinism import chance, demand_deterministic, remarks_on
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, user_code
 from tui_pruner.frameworks.plain.adapters import (
+    COMPILED,
     REMARK,
+    WRAPPED,
     forward_of,
     free_widths,
     in_a_batch,
     restore_classes,
+    uncompiled,
 )
 
 COARSE = (torch.float16, torch.bfloat16)
 """Types that are computed in single precision, which holds all of their numbers."""
-COMPILED = "OptimizedModule"
 WRAPPERS = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",
-    COMPILED: "_orig_mod",
+    COMPILED: WRAPPED,
     "FullyShardedDataParallel": "module",
 }
 """Wrapper classes, and the attribute that has the wrapped model."""
@@ -170,22 +171,9 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     )
 
 
-def uncompiled(module: nn.Module) -> nn.Module:
-    """Have compiled parts of a module run what they wrap, in place, and return it: what the compiler made runs one module, and no copy."""
-    for part in module.modules():
-        if type(part).__name__ == COMPILED:
-            part.__dict__["forward"] = MethodType(run_wrapped, part)  # PyTorch drops it from copies, and compiles these
-    return module
-
-
-def run_wrapped(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Run the module that a compiled one wraps."""
-    return getattr(module, WRAPPERS[COMPILED])(*args, **kwargs)
-
-
 def independent(module: nn.Module) -> nn.Module:
     """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
-    return copy_of(module)[0]
+    return uncompiled(copy_of(module)[0])
 
 
 def copy_of(module: nn.Module) -> tuple[nn.Module, bool]:
