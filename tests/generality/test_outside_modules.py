@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -229,3 +230,16 @@ def test_compiled_layer_is_planned_for_on_batches():
     session.target("flops=70%", data=[*case.args, *case.args])
     session.reconstruct([*case.args, *case.args])
     assert session.prove().equal and type(session.model().middle) is type(built(case).middle)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(16, 48, 3, groups=16), nn.ConvTranspose2d(16, 48, 3, groups=16)], ids=["", "transposed"])
+def test_depthwise_layer_with_several_outputs_of_each_input_loses_them_together(layer):
+    case = between(lambda net, x: net.middle(x), read=48, middle=lambda: copy.deepcopy(layer))
+    net = built(case)
+    session = opened(case, net)
+    session.apply(["first=50%"])
+    assert session.prove().equal and differences(session, net, case, double=True)[0] < EXACT
+    model = session.model()
+    assert session.size.parameters == sum(parameter.numel() for parameter in model.parameters())
+    widths = {name: (one.in_channels, one.out_channels) for name, one in session.layers().items()}
+    assert widths["middle"] == (8, 24) == (model.middle.in_channels, model.middle.out_channels) and widths["last"][0] == 24
