@@ -243,3 +243,22 @@ def test_depthwise_layer_with_several_outputs_of_each_input_loses_them_together(
     assert session.size.parameters == sum(parameter.numel() for parameter in model.parameters())
     widths = {name: (one.in_channels, one.out_channels) for name, one in session.layers().items()}
     assert widths["middle"] == (8, 24) == (model.middle.in_channels, model.middle.out_channels) and widths["last"][0] == 24
+
+
+class Inferring(Between):
+    """Runs in PyTorch's inference mode, whoever calls it."""
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def test_forward_in_inference_mode_is_followed_and_refitted():
+    case = Case(lambda: Inferring(lambda net, x: net.middle(x).relu(), middle=nn.Conv2d(16, 16, 3, padding=1)), image())
+    net = built(case)
+    session = opened(case, net)
+    assert session.notes == ()
+    session.apply(["first=30%", "middle=30%"])
+    assert session.prove().equal and differences(session, net, case, double=True)[0] < EXACT
+    refit = session.reconstruct([torch.rand(4, 3, 12, 20) for _ in range(3)])
+    assert refit.kept == "refitted" and refit.distance["refitted"] < refit.distance["cut"]

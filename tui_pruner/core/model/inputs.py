@@ -98,6 +98,17 @@ def uncompiled() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if any(used.values()) else nullcontext()
 
 
+def by_parts(mode: Any, function: Any, args: Any, kwargs: Any) -> Any:
+    """The result of an operation that a forward runs in inference mode, where PyTorch does not hand its parts to a mode by itself.
+
+    NotImplemented where it has no parts, or runs elsewhere.
+    """
+    if not torch.is_inference_mode_enabled():
+        return NotImplemented
+    with mode:
+        return function.decompose(*args, **kwargs)
+
+
 class KnownNumbers(TorchFunctionMode):
     """Whole numbers that a forward makes of Python's keep their values beside the meta device, as those of its inputs do.
 
