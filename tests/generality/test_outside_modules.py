@@ -262,3 +262,13 @@ def test_forward_in_inference_mode_is_followed_and_refitted():
     assert session.prove().equal and differences(session, net, case, double=True)[0] < EXACT
     refit = session.reconstruct([torch.rand(4, 3, 12, 20) for _ in range(3)])
     assert refit.kept == "refitted" and refit.distance["refitted"] < refit.distance["cut"]
+
+
+@pytest.mark.parametrize("data", [None, [*image(), *image()]], ids=["by importance", "on batches"])
+def test_target_that_is_reached_already_is_no_step(data):
+    case = between(lambda net, x: x)
+    session = opened(case, built(case))
+    session.target("flops=50%")
+    with pytest.raises(tp.RequestError, match="the target is reached already"):
+        session.target("flops=80%", data=data)
+    assert len(session.steps) == 1

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from tui_pruner.core.pruning.plan import Step
     from tui_pruner.core.pruning.preview import Size
     from tui_pruner.core.search.targets import Target
     from tui_pruner.domain.cuts import Request
@@ -161,6 +162,17 @@ def demand_sizes(targets: list[Target], otherwise: str) -> list[Target]:
     if any(target.measure == LATENCY for target in targets):
         raise RequestError(f"a latency is found by timing plans, not by arithmetic: {otherwise}")
     return targets
+
+
+def some_cuts(step: Step) -> Step:
+    """Return a planned step, if it cuts anything.
+
+    Raises:
+        RequestError: it does not.
+    """
+    if not step.cuts:
+        raise RequestError("the target is reached already: ask for less, or undo a step first")
+    return step
 
 
 def demand_kinds(trust: Any, approximate: Any) -> None:

@@ -388,7 +388,7 @@ class Session:
     def _append(self, step: Step) -> Step:
         """Make a planned step one of the session's."""
         plain = self._steps.plan.plain()
-        self.load({**plain, "steps": [*plain["steps"], step.model_dump(mode="json")]})
+        self.load({**plain, "steps": [*plain["steps"], arguments.some_cuts(step).model_dump(mode="json")]})
         return self.steps[-1]
 
     def _fields(self, data: str | Path) -> dict[str, Any]:
