@@ -96,7 +96,7 @@ WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
     (lambda session: session.save(3), "the pruned model is named by a path"),  # type: ignore[arg-type]
     (lambda session: session.mask(3), "the masked model is named by a path"),  # type: ignore[arg-type]
     (lambda session: tp.apply_plan(MODULE, 3), "a plan is named by a path"),  # type: ignore[arg-type]
-    (lambda session: session.save("a\0b"), "no name of a file has a zero byte"),
+    (lambda session: session.save("a\0b"), "a path has no zero byte"),
     (lambda session: tp.adapter()(max), "an adapter is for classes"),
     (lambda session: tp.load(3, MODULE), "what was saved is named by a path"),  # type: ignore[arg-type]
 ]

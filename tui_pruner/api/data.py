@@ -179,7 +179,7 @@ def demand_kinds(trust: Any, approximate: Any) -> None:
     """Refuse options of `tp.open` of the wrong type.
 
     Raises:
-        RequestError: one is.
+        RequestError: either has another type.
     """
     if trust is not None and not isinstance(trust, str):
         raise RequestError(f"trust is a {type(trust).__name__}: give the first digits of the file's SHA-256, as a text")
@@ -196,7 +196,7 @@ def file_of(given: Any, what: str) -> Path:
     if not isinstance(given, (str, os.PathLike)):
         raise RequestError(f"{what} is named by a path, not by a {type(given).__name__}")
     if "\0" in str(given):
-        raise RequestError(f"{what} is named by {str(given)!r}, which is no path: no name of a file has a zero byte")
+        raise RequestError(f"{what} is named by {str(given)!r}: a path has no zero byte")
     return Path(given)
 
 

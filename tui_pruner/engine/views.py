@@ -148,11 +148,7 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) ->
 
 
 def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple[int, int]:
-    """A layer's input and output channels; a depthwise convolution may have several outputs of each input. Axes that the trace does not
-    know are never cut.
-
-    A layer in a dropped block has none.
-    """
+    """A layer's input and output channels; none in a dropped block. Axes that the trace does not know are never cut."""
     if inside(layer.path, widths.dropped):
         return 0, 0
     coupling = analysis.coupling
@@ -160,8 +156,8 @@ def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple
     reads = coupling.input_axes.get(layer.path)
     built = widths_as_built(analysis.skeleton.get_submodule(layer.path)) if reads is None or output is None else (0, 0)
     if reads is None and output is not None and coupling.roles[output] == "depthwise":
-        now, size = widths.axis(output), tensor_at(analysis.skeleton, output.parameter).shape[output.dim]
-        return (now * built[0] // size, now * built[1] // size) if all(built) else (now, now)
+        size = tensor_at(analysis.skeleton, output.parameter).shape[output.dim]
+        return widths.axis(output) * (built[0] or size) // size, widths.axis(output) * (built[1] or size) // size
     return widths.axis(reads) if reads else built[0], widths.axis(output) if output else built[1]
 
 
