@@ -59,7 +59,7 @@ class Lines(Widget):
         return len(self._texts)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Render lines on one base style, which Textual would find anew for each."""
+        """Render lines on one base style, found once for all of them."""
         self._base = self.rich_style
         return super().render_lines(crop)
 
