@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tui_pruner.domain.errors import PlanError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths, sessions
-from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, last_session, new_id, session_to_resume
+from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
 HOLDS = """
@@ -27,6 +27,10 @@ SessionFile(session.id).keep(session)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def last_session(model: str, sha256: str) -> SavedSession | None:
+    return next(iter(sessions.sessions_of(model, sha256)), None)
 
 
 def session(model: str = "/models/best.pt", **more) -> SavedSession:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,41 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
         await desk.until(lambda: desk.state.marks == {"model.16"}, "its mark")
         await desk.until(lambda: desk.state.pending.amounts == {"model.16": Amount.share(40)}, "its ratio")
+
+
+async def test_sessions_and_the_data_they_were_measured_on_are_read_beside_the_interface(
+    start, saved: sessions.SavedSession, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = str(demo_data)
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"data": data, "data_status": sessions.status_of_data(data)}))
+    file.close()
+    threads: dict[str, set[threading.Thread]] = {}
+    for name in ("read", "status_of_data", "fingerprint"):
+        work = getattr(sessions, name)
+        monkeypatch.setattr(
+            sessions, name, lambda *all, n=name, w=work: threads.setdefault(n, set()).add(threading.current_thread()) or w(*all)
+        )
+    opening = replace(Opening.of(saved), saved=None, data=None)
+    async with start(opening=opening) as desk:
+        await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
+        await desk.press("g")
+        await desk.until(lambda: is_restored(desk), "the session")
+        other = Stage("file:other.pt", "", "recalibrate", "other.pt", path="other.pt")
+        first = desk.state
+        desk.app.post_message(ModelChosen(opening.model, data, (*first.lineage, other)))
+        await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
+        assert desk.state.checkpoint.opening.kept is None, "what was read is not kept any longer than it is needed"
+    assert {"read", "status_of_data"} <= threads.keys() and threading.main_thread() not in set.union(*threads.values())
+
+
+async def test_sessions_that_cannot_be_read_do_not_keep_a_model_from_opening(start, monkeypatch: pytest.MonkeyPatch):
+    def broken(text: str) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(sessions, "sessions", broken)
+    async with start() as desk:
+        assert any("reading the kept sessions" in note and failed for note, failed in desk.state.notes)
 
 
 async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
@@ -210,7 +246,7 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
             """The metric after resuming, with these data and settings, then the latency, and the metric of the other stage."""
             desk.state.metrics.by_plan, desk.state.metrics.latencies = {}, {}
             desk.state.checkpoint.data, desk.state.checkpoint.opening = data, opening
-            autosave._status = (None, "")
+            autosave._statuses.clear()
             autosave._restore_metrics(with_data)
             return desk.state.metrics.baseline, desk.state.metrics.latencies.get(""), desk.state.lineage.stages["a:"].metric
 

@@ -16,12 +16,15 @@ from tui_pruner.storage.atomic import replace_file
 
 if TYPE_CHECKING:
     from tui_pruner.domain.lineage import Stage
-    from tui_pruner.storage.sessions import SavedSession
+    from tui_pruner.storage.sessions import KeptSessions, SavedSession
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A checkpoint with the settings that it is opened and validated with; `lineage`: the stages of the session that it follows."""
+    """A checkpoint with the settings that it is opened and validated with.
+
+    `lineage`: the stages of the session that it follows; `kept`: its file's earlier sessions, read while it was loaded.
+    """
 
     model: str
     imgsz: int | None = None
@@ -32,6 +35,7 @@ class Opening:
     plan: dict[str, Any] | None = None
     saved: SavedSession | None = None
     lineage: tuple[Stage, ...] = ()
+    kept: KeptSessions | None = None
 
     def resuming(self, saved: SavedSession) -> Opening:
         """The same options, to resume a kept session."""
