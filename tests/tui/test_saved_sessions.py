@@ -17,6 +17,7 @@ from tui_pruner.domain.lineage import Stage
 from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage import sessions
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import autosave as autosave_module
 from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_specs.search import Scanned
 from tui_pruner.tui.messages import ModelChosen, RequestRefused
@@ -260,6 +261,42 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
         assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
         label.write_text(label.read_text() + label.read_text())
         assert back(str(theirs), opening) == (None, 5.0, None)
+
+
+async def test_mark_of_the_last_half_second_is_saved_when_the_terminal_is_gone(start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(autosave_module, "SAVE_AFTER", 3600.0)
+    async with start() as desk:
+        await desk.go("model.5")
+        await desk.press("space")
+        await desk.until(lambda: desk.state.marks == {"model.5"}, "the mark")
+        assert not sessions.sessions()
+    (kept,) = sessions.sessions()
+    assert kept.marks == ["model.5"] and not kept.left
+
+
+async def test_session_that_has_measured_nothing_is_not_said_to_have_measurements(start, saved: sessions.SavedSession):
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"left": True, "metrics": {}, "resamples": {}}))
+    file.close()
+    async with start() as desk:
+        await desk.until(lambda: any("the start screen resumes its 2 steps" in said for said in desk.said), "the hint")
+        assert not any("measurements of the session" in said for said in desk.said)
+
+
+async def test_scan_of_the_same_data_by_another_path_is_one_of_the_present_data(
+    start, saved: sessions.SavedSession, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = str(demo_data)
+    scan = {"criterion": "l2", "data": data, "images": 2, "metric": "mAP", "baseline": 0.5, "layers": {"model.5": [[0.3, 0.1]]}}
+    drops = {"drops": {"baseline": 0.5, "trials": []}, "coupled": {}}
+    told = {"data": data, "data_status": sessions.status_of_data(data), "left": True, "scan": {**scan, **drops}}
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update=told))
+    file.close()
+    other = f"{demo_data.parent}/../{demo_data.parent.name}/{demo_data.name}"
+    async with start(opening=replace(Opening.of(saved), saved=None, data=other)) as desk:
+        await desk.until(lambda: desk.state.scan is not None, "the scan")
+        assert desk.state.scan.data == desk.state.checkpoint.data == other
 
 
 async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):

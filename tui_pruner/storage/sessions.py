@@ -86,7 +86,12 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return self.is_work or bool(self.lineage or self.scan or self.metrics or self.latencies)
+        return self.is_work or self.has_measurements or bool(self.lineage)
+
+    @property
+    def has_measurements(self) -> bool:
+        """Whether something was measured in it."""
+        return bool(self.scan or self.metrics or self.latencies)
 
     @property
     def is_work(self) -> bool:
@@ -115,6 +120,8 @@ class SavedSession(BaseModel):
         if content.pop("figures", None) != FIGURES:
             for measured in ("metrics", "intervals", "resamples", "refits", "forecasts", "scan"):
                 content.pop(measured, None)
+            if isinstance(stages := content.get("lineage"), list):
+                content["lineage"] = [_without_metric(stage) if isinstance(stage, dict) else stage for stage in stages]
         steps, plan = content.pop(PLANNED, []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 
@@ -133,7 +140,13 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
     stages = content.get("lineage")
     if isinstance(stages, list):
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
+    if isinstance(scan := content.get("scan"), dict):
+        content["scan"] = of(scan, ("data",))
     return of(content, ("model", "data"))
+
+
+def _without_metric(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stage.items() if name not in ("metric", "low", "high")}
 
 
 def _is_relative(path: str, folder: str) -> bool:

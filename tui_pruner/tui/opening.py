@@ -84,21 +84,22 @@ class Opening:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A session kept on disk: its checkpoint, a description, and when it was left (seconds since 1970)."""
+    """A session kept on disk: its name, its checkpoint, a description, and when it was left (seconds since 1970)."""
 
+    id: str
     opening: Opening
     title: str
     left: float
 
 
-def unfinished_sessions(most: int = 3) -> list[Unfinished]:
+def unfinished_sessions() -> list[Unfinished]:
     """The sessions with work that can be resumed, newest first; those open in another window are left out."""
     if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.storage.sessions import sessions
 
     free = [session for session in sessions() if session.is_work and not session.running]
-    return [Unfinished(Opening.of(session), _title(session), session.saved_at) for session in free[:most]]
+    return [Unfinished(session.id, Opening.of(session), _title(session), session.saved_at) for session in free]
 
 
 def _title(session: SavedSession) -> str:

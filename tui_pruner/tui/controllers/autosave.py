@@ -79,9 +79,10 @@ class Autosave(Controller):
             self._offer(own)
 
     def end(self) -> None:
-        """Release the session for other windows."""
+        """Save what changed within the last half second, and release the session for other windows."""
         if self._due is not None:
             self._due.cancel()
+            self._write_at_last()
         if self._file is not None:
             self._file.close()
 
@@ -110,14 +111,20 @@ class Autosave(Controller):
 
     def leave(self) -> None:
         """Mark the session as left on purpose: the user quits."""
+        self._write_at_last(left=True)
+        if self._file is not None and not self._restoring:
+            self._file.close()
+
+    def _write_at_last(self, left: bool = False) -> None:
+        """Save at once, without a word: no screen is left to say on that it failed."""
         if self._restoring:  # the screen has less than the session that is being resumed
             return
         try:
             file = self._session_file()
-            file.keep(self._snapshot(file).model_copy(update={"left": True}))
-            file.close()
-        except Exception:
-            self._told = True  # no screen is left to say it on
+            file.keep(self._snapshot(file).model_copy(update={"left": left}))
+        except Exception as error:
+            if not isinstance(error, (OSError, PrunerError)):
+                keep_traceback(error)
 
     def take_session(self, event: SessionChanged) -> None:
         """Note that the steps are saved; after resuming a session, restore the rest of it."""
@@ -160,7 +167,7 @@ class Autosave(Controller):
     def _take_measurements(self, own: Sequence[SavedSession]) -> None:
         """Show what the sessions that were left have measured; the steps of the first are resumed on demand only."""
         saved = own[0]
-        taken = self._restore_metrics(saved)
+        taken = self._restore_metrics(saved) and saved.has_measurements
         for other in own[1:]:
             self._restore_figures(other)
         self._taken = self._beside_work()
@@ -188,9 +195,9 @@ class Autosave(Controller):
         self.store.touch("metrics")
         pending = Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to)
         self._criterion.request(pending)
-        if self.opening.lineage:
-            return
         lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
+        if self.opening.lineage and not lost:  # it was asked for, and is as it was left
+            return
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
     def _restore_metrics(self, saved: SavedSession) -> bool:
@@ -250,7 +257,7 @@ class Autosave(Controller):
             metrics.refits = {**saved.refits, **metrics.refits}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
             if saved.scan and self.state.scan is None:
-                scan = scan_of(saved.scan)
+                scan = scan_of({**saved.scan, "data": checkpoint.data} if saved.scan.get("data") == saved.data else saved.scan)
                 self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
         timed_alike = self._is_timed_alike(saved)
         if timed_alike:
