@@ -283,6 +283,16 @@ async def test_session_that_has_measured_nothing_is_not_said_to_have_measurement
         assert not any("measurements of the session" in said for said in desk.said)
 
 
+async def test_damage_of_a_stages_own_session_is_told_on_returning_to_it(start, saved: sessions.SavedSession):
+    async with start() as desk:
+        checkpoint, autosave = desk.state.checkpoint, desk.controllers.autosave
+        checkpoint.opening = replace(checkpoint.opening, lineage=tuple(desk.state.lineage))
+        autosave._restore(saved)
+        assert not any("back in the session" in said for said in desk.said)
+        autosave._restore(saved.model_copy(update={"damaged": 2}))
+        await desk.until(lambda: any("2 lines at the end of its journal could not be read" in said for said in desk.said), "the damage")
+
+
 async def test_scan_of_the_same_data_by_another_path_is_one_of_the_present_data(
     start, saved: sessions.SavedSession, demo_data: Path, monkeypatch: pytest.MonkeyPatch
 ):
