@@ -99,7 +99,7 @@ class SavedSession(BaseModel):
         return bool(self.plan["steps"] or self.asked or self.marks)
 
     def is_of(self, sha256: str) -> bool:
-        """Whether the model had this content; any, if none is given."""
+        """Whether the model had this content; an empty text stands for any."""
         return sha256 in ("", self.plan.get("sha256"))
 
     @property

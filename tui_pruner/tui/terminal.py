@@ -61,7 +61,7 @@ def stop_between_frames(app: App[Any]) -> None:
 
     Textual's own handlers write to the terminal: one that interrupts the app while it queues a frame waits for that queue for ever.
     After a stop that no process can handle (SIGSTOP) they would start a second reader of the keys; here the screen is set up again.
-    A stop that is revoked before it is obeyed is none, as for a process that handles neither.
+    A stop that is revoked before it is obeyed has no effect, as in a process without handlers.
     """
     loop, stop, resume = asyncio.get_running_loop(), signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
     if not (callable(stop) and callable(resume)):  # no terminal
