@@ -24,7 +24,7 @@ Compose = Callable[[int, int], Sequence[Text]]
 ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
 """For a width: the lines, and the number of the first and how many of them to see."""
 ONE_MORE = 2
-"""Lines to see where one is chosen: the next one too."""
+"""Lines to see where a cursor is: its own and the next."""
 
 
 class Lines(Widget):
