@@ -10,7 +10,7 @@ from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -24,7 +24,7 @@ Compose = Callable[[int, int], Sequence[Text]]
 ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
 """For a width: the lines, and the number of the first and how many of them to see."""
 ONE_MORE = 2
-"""Lines to see where one is chosen: the next one too."""
+"""Lines to see where a cursor is: its own and the next."""
 
 
 class Lines(Widget):
@@ -59,7 +59,7 @@ class Lines(Widget):
         return len(self._texts)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Render lines on one base style, which Textual would find anew for each."""
+        """Render lines on one base style, found once for all of them."""
         self._base = self.rich_style
         return super().render_lines(crop)
 
@@ -91,6 +91,30 @@ class Lines(Widget):
         changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+
+def backdrop(widget: Widget, crop: Region) -> list[Strip]:
+    """Render a part of a widget's background as one strip for all lines; Textual looks up every line of what panes then cover."""
+    strip, background = Strip.blank(crop.width, widget.visual_style.rich_style), widget.background_colors[1]
+    for line_filter in widget.get_line_filters():
+        strip = strip.apply_filter(line_filter, background)
+    return [strip] * crop.height
+
+
+class PaneRow(Horizontal):
+    """Panes side by side."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
+
+
+class PaneColumn(Vertical):
+    """Panes one above the other."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
 
 
 ENDS = (
