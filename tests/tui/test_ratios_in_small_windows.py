@@ -25,7 +25,7 @@ async def test_amount_is_typed_in_the_focused_pane_which_keeps_the_focus(desk, p
     await desk.press(*panes)
     focused = desk.app.focused
     await desk.press("3")
-    assert desk.line(f"Remove % of {LAYER}").split()[-1] == "3"
+    assert desk.line(f"Remove % of {LAYER}").split() == ["Remove", "%", "of", LAYER, "3", "enter", "escape"]
     await desk.press("0", "enter")
     assert desk.state.pending.amounts == {LAYER: Amount.share(30)} and desk.app.focused is focused
     await desk.press("equals_sign", "9", "6", "enter")
@@ -34,6 +34,19 @@ async def test_amount_is_typed_in_the_focused_pane_which_keeps_the_focus(desk, p
     assert desk.state.pending.amounts == {LAYER: Amount.share(20)}
     await desk.previewed()
     assert "3.01M→2.9" in desk.text.splitlines()[1]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(("width", "keys"), [(60, "enter  escape"), (80, "enter confirm  escape cancel")])
+async def test_line_says_its_keys_in_as_many_words_as_there_is_room_for(desk, width: int, keys: str):
+    beside = "name, type, section or status"
+    await desk.calm((width, 20))
+    for key in "/p":
+        await desk.press(key)
+        await desk.until(lambda: beside in desk.text and keys in desk.line(beside), "the keys of the line")
+        assert desk.line(beside).rstrip().endswith(f"  {keys}")
+        await desk.press("escape")
+    assert desk.app.focused is desk.bench.query_one("#tree")
 
 
 THUMB = re.compile("[▁▂▃▄▅▆▇]")

@@ -35,6 +35,8 @@ async def test_typed_path_is_opened_a_missing_one_explained_and_the_opened_one_l
         assert "Which checkpoint" in screen_text(app) and "demo" in screen_text(app)
         await pilot.press(*"nowhere.pt", "enter")
         await until(pilot, lambda: "nowhere.pt does not exist" in screen_text(app), "the explanation")
+        await pilot.press("backspace")
+        await until(pilot, lambda: "does not exist" not in screen_text(app), "no word about a text that is gone")
         app.screen.query_one(Input).value = str(tiny_checkpoint)
         await pilot.press("enter")
         await wait_for_model(app, pilot)
@@ -47,7 +49,7 @@ async def test_invalid_checkpoint_returns_to_the_start_screen_with_the_reason(tm
     app = PrunerApp(Opening("notes.pt"))
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and "notes.pt" in screen_text(app), "the start screen")
-        assert "Which checkpoint" in screen_text(app)
+        assert "Which checkpoint" in screen_text(app) and "is not" in screen_text(app), "the reason stays with the path that it is about"
         assert [entry.path.name for entry in recent_checkpoints()] != ["notes.pt"]
 
 
@@ -132,3 +134,15 @@ async def test_engine_that_the_app_does_not_use_is_ended(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         await with_engine("best.pt")
     assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("width", [60, 80])
+async def test_notification_shows_its_last_word_however_long_it_is(width: int):
+    app = PrunerApp(None)
+    async with app.run_test(size=(width, 24), notifications=True) as pilot:
+        await wait_for_start_screen(app, pilot)
+        for length in range(width // 2, width):
+            app.clear_notifications()
+            app.notify("x" * (length - 3) + " 99", timeout=60, markup=False)
+            await until(pilot, lambda: "xx" in screen_text(app), f"the notification of {length}")
+            assert any(line.rstrip("│ ").endswith(" 99") for line in screen_text(app).splitlines()), length

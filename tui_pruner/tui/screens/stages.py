@@ -61,7 +61,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         yield Lines(id="stages-footer", expected=self.app.size.width)
 
     @property
-    def place(self) -> str:
+    def current_pane(self) -> str:
         """What the keys act on: the stages."""
         return STAGES
 

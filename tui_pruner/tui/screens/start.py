@@ -101,9 +101,11 @@ class StartScreen(Screen[None]):
 
     @on(Input.Changed)
     def typing(self, event: Input.Changed) -> None:
-        """Use the typed text while there is any."""
+        """Use the typed text while there is any; a message about another text is over."""
         event.stop()
         self._by_list = not event.value.strip()
+        if self._problem and event.value != self._path:
+            self._say("")
 
     @on(Input.Submitted)
     def typed(self, event: Input.Submitted) -> None:
@@ -156,4 +158,5 @@ class StartScreen(Screen[None]):
             self.post_message(ModelChosen(key.removeprefix(FILE)))
 
     def _say(self, problem: str) -> None:
+        self._problem, self._path = problem, self.query_one(ChooserInput).value
         self.query_one("#problem", Static).update(problem)
