@@ -121,7 +121,7 @@ NEEDED = (
     "validate", "filter", "latency", "compress", "lineage", "go-on", "export", "front", "sort", "criterion", "presets", "rounding", "copy",
 )  # fmt: skip
 """The footer's actions, those that remain longest first."""
-LEAVING = ("back", "leave-stages", "leave-detections", "leave")
+LEAVING = ("back", "leave-stages", "leave-detections", "leave", "slider-back")
 """Actions that leave a pane or screen: always visible."""
 NARROW_WORDS: Mapping[str, str] = {
     "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",

@@ -140,6 +140,7 @@ class PathPrompt(ModalScreen[str | None]):
             line = self.query_one("#wrong", Static)
             line.update(Text(legible(wrong), colours.BAD))
             line.display = True
+            self.call_after_refresh(line.scroll_visible, animate=False)
         elif text or self._may_be_empty:
             self.dismiss(text)
 
