@@ -13,7 +13,10 @@ from tui_pruner.engine import processes
 from tui_pruner.engine.processes import start_python
 from tui_pruner.storage import paths
 from tui_pruner.tui import opening
+from tui_pruner.tui.actions import keymap_of, use
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.drawing import ASCII, UNICODE
 from tui_pruner.tui.opening import Opening, checkpoints_below, recent_checkpoints, remember
 from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
@@ -116,6 +119,13 @@ async def test_hint_of_the_first_run_disappears_with_the_first_key_which_still_w
         await until(pilot, lambda: "any key closes this" not in screen_text(app), "the hint gone")
         assert app.screen.store.view.tree.key != before
     assert not first_run.is_now()
+
+
+@pytest.mark.parametrize("signs", [UNICODE, ASCII])
+def test_hint_of_the_first_run_has_no_line_that_is_cut(monkeypatch, signs):
+    use(keymap_of(ACTIONS, {}))
+    monkeypatch.setattr(first_run, "GLYPHS", signs)
+    assert max(line.cell_len for line in first_run.hint_lines()) <= first_run.HINT_WIDTH
 
 
 async def test_engine_that_the_app_does_not_use_is_ended(monkeypatch):

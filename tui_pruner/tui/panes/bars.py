@@ -123,6 +123,8 @@ NEEDED = (
 """The footer's actions, those that remain longest first."""
 LEAVING = ("back", "leave-stages", "leave-detections", "leave", "slider-back")
 """Actions that leave a pane or screen: always visible."""
+SPARE = ("slider-measure",)
+"""Actions of a pane that are dropped before all others."""
 NARROW_WORDS: Mapping[str, str] = {
     "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",
 }  # fmt: skip
@@ -200,6 +202,8 @@ def _need(action: Action, needed: Collection[str]) -> int:
     """An action's rank for being dropped from the footer: higher ones first."""
     if action.id in LEAVING or (action.id in needed and action.id == "next-pane"):
         return 0
+    if action.id in SPARE:
+        return len(NEEDED)
     return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
 
 

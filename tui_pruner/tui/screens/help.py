@@ -51,7 +51,7 @@ def hint_lines() -> list[Text]:
     """Four lines: the keys, and what they are for."""
     words = (
         ("up down enter", f"look around; {key_of('explain')} explains a layer"),
-        (f"{GLYPHS.horizontal} then {key_of('apply')}", "how much goes, then cut and prove it"),
+        (f"{GLYPHS.horizontal}, {key_of('apply')}", "how much goes, then cut and prove it"),
         (f"{key_of('target')}, {key_of('compress')}, {key_of('lineage')}", "reach a size; a recipe; all stages"),
         (f"{key_of('undo')}, {key_of('write')}, {key_of('help')}", "undo, write the file, all other keys"),
     )
