@@ -154,7 +154,7 @@ def _part(title: str, entries: Sequence[tuple[str, str]], width: int) -> list[Te
 
 
 def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
-    space = max(width - KEYS - 4, 20)
+    space = max(width - KEYS - 4, 10)
     return [
         Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
         for number, line in enumerate(wrapped(meaning, space))

@@ -74,6 +74,7 @@ class Question(ModalScreen[str]):
 class PathPrompt(ModalScreen[str | None]):
     """Asks for a path or another short text; enter confirms, an empty text only where that has a meaning; escape gives None."""
 
+    VERTICAL_BREAKPOINTS = [(0, "-dense"), (24, "-airy")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", show=False),
         Binding("tab", "switch", "The other way", show=False),
