@@ -23,7 +23,7 @@ from tui_pruner.tui.panes.bars import footer_lines, waiting_line
 from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
 from tui_pruner.tui.panes.widgets import Lines, Pane
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, too_small
-from tui_pruner.tui.state import MOST_NOTES
+from tui_pruner.tui.state import MOST_NOTES, Note
 
 if TYPE_CHECKING:
     from tui_pruner.tui.engine_session import EngineSession
@@ -45,7 +45,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.opening = opening
         self.automatic = automatic
         self.engine: EngineSession | None = None
-        self.notes: list[tuple[str, bool]] = []
+        self.notes: list[Note] = []
         self.doing = f"loading {opening.name}"
         self.asking = False
         self._began = time.monotonic()

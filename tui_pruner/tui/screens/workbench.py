@@ -244,7 +244,7 @@ def first_state(result: OpenResult, loading: LoadingScreen) -> tuple[AppState, V
     opening = loading.opening
     metrics = StepMetrics()
     metrics.follow(result.session)
-    notes = [*loading.notes, *((warning, False) for warning in result.warnings)]
+    notes = [*loading.notes, *((warning, None) for warning in result.warnings)]
     checkpoint = OpenCheckpoint(opening, result.model, opening.data)
     state = AppState(result, result.session, checkpoint, metrics=metrics, notes=notes, automatic=loading.automatic)
     return state, ViewState(tree=TreeState.of(result.blocks))
