@@ -58,7 +58,7 @@ class Walk:
     def steps(self) -> None:
         """Go to the steps, and on a narrow screen see them."""
         self.terminal.press("s")
-        self.terminal.wait_for("go there")
+        self.terminal.wait_for("enter go")
 
 
 def without_paths_and_times(text: str) -> str:
