@@ -12,6 +12,7 @@ from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.panes.bars import footer_lines
 from tui_pruner.tui.screens.help import ActionProvider, HelpBox, HelpScreen, help_lines
+from tui_pruner.tui.screens.prompts import PathPrompt
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -72,6 +73,16 @@ async def test_help_opens_on_every_screen_with_the_keys_of_its_pane_first(desk: 
     await desk.press("escape")
     assert desk.app.screen is behind
     await desk.press("escape")
+
+
+async def test_key_that_an_empty_front_names_measures_from_there(desk: Desk):
+    await desk.press("F")
+    await desk.until(lambda: "nothing is measured yet: v measures the current model" in desk.text, "the hint")
+    assert "v validate" not in desk.text.splitlines()[-1]
+    await desk.press("v")
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt) and "Validate on" in desk.text, "the question for the data")
+    await desk.press("escape", "escape")
+    assert desk.app.screen is desk.bench
 
 
 async def test_help_cuts_no_keys_and_no_words():
