@@ -88,7 +88,7 @@ async def test_running_compression_shows_its_stages_and_later_ones_are_edited(st
         assert "plan: trial 3" in desk.line("target") and "waiting" in desk.line("fine-tune") and "left out" in desk.line("scan")
         progress = desk.app.screen.query_one("#progress", Lines)
         assert "3/9" in progress._texts[0].plain and progress._texts[1].plain.strip() == phase and phase in desk.text
-        for (width, height), told in (((60, 20), "plan: trial 3, which has more words than its co…"), ((80, 24), phase)):
+        for (width, height), told in (((60, 20), "plan: trial 3, which has more words than its col…"), ((80, 24), phase)):
             await desk.pilot.resize_terminal(width, height)
             await desk.until(lambda told=told: told in desk.text, "the phase, as far as it fits")
             rows = (*LINES, "folder", "recipe file")
