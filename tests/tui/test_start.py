@@ -12,6 +12,7 @@ from tui_pruner.cli.launch import with_engine
 from tui_pruner.engine import processes
 from tui_pruner.engine.processes import start_python
 from tui_pruner.storage import paths
+from tui_pruner.storage.sessions import SavedSession
 from tui_pruner.tui import opening
 from tui_pruner.tui.actions import keymap_of, use
 from tui_pruner.tui.app import PrunerApp
@@ -156,3 +157,12 @@ async def test_notification_shows_its_last_word_however_long_it_is(width: int):
             app.notify("x" * (length - 3) + " 99", timeout=60, markup=False)
             await until(pilot, lambda: "xx" in screen_text(app), f"the notification of {length}")
             assert any(line.rstrip("│ ").endswith(" 99") for line in screen_text(app).splitlines()), length
+
+
+def test_session_to_resume_is_described_by_what_it_has():
+    def title(steps: int, **asked: str) -> str:
+        return opening._title(SavedSession(id="1", model="runs/best.pt", plan={}, steps=steps, asked=asked))
+
+    assert title(0, one="30%") == "best.pt: 1 ratio not applied", "no steps need no words, which a small window would cut"
+    assert title(2, one="30%", two="20%") == "best.pt: 2 steps, 2 ratios not applied"
+    assert title(0) == "best.pt: 0 steps" and title(1) == "best.pt: 1 step"

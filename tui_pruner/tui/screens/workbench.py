@@ -89,6 +89,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, panes and footer."""
+        self.expect_size()
         width = self.app.size.width
         yield HeaderBar(id="header", expected=width)
         with Horizontal(id="panes"):
