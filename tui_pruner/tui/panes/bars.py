@@ -127,6 +127,7 @@ SPARE = ("slider-measure",)
 """Actions of a pane that are dropped before all others."""
 NARROW_WORDS: Mapping[str, str] = {
     "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",
+    "image-minus-1": "prev",
 }  # fmt: skip
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
