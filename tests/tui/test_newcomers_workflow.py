@@ -78,7 +78,7 @@ def layers(text: str) -> dict[str, str]:
     return {line.split()[0]: line for line in lines if line[:1].isdigit() and STATUS.search(line)}
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(120, 40), pytest.param(80, 24, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(("columns", "rows"), [(120, 40), (80, 24)])
 def test_newcomer_completes_the_whole_workflow_by_the_texts_on_the_screen(
     demo_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, columns: int, rows: int
 ):

@@ -10,7 +10,7 @@ from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -91,6 +91,30 @@ class Lines(Widget):
         changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+
+def backdrop(widget: Widget, crop: Region) -> list[Strip]:
+    """Render a part of a widget's background as one strip for all lines; Textual looks up every line of what panes then cover."""
+    strip, background = Strip.blank(crop.width, widget.visual_style.rich_style), widget.background_colors[1]
+    for line_filter in widget.get_line_filters():
+        strip = strip.apply_filter(line_filter, background)
+    return [strip] * crop.height
+
+
+class PaneRow(Horizontal):
+    """Panes side by side."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
+
+
+class PaneColumn(Vertical):
+    """Panes one above the other."""
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
 
 
 ENDS = (

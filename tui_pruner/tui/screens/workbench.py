@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.geometry import Region
+from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
@@ -29,7 +30,7 @@ from tui_pruner.tui.panes.jobs import Activity, JobsPane
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
-from tui_pruner.tui.panes.widgets import EntryLine, Lines
+from tui_pruner.tui.panes.widgets import EntryLine, Lines, PaneColumn, PaneRow, backdrop
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen, too_small
 from tui_pruner.tui.screens.dialogs import ScreenDialogs
 from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
@@ -92,13 +93,13 @@ class Workbench(ActionScreen, inherit_bindings=False):
         self.expect_size()
         width = self.app.size.width
         yield HeaderBar(id="header", expected=width)
-        with Horizontal(id="panes"):
-            with Vertical(id="left"):
+        with PaneRow(id="panes"):
+            with PaneColumn(id="left"):
                 yield EntryLine("name, type, section or status", id="filter")
                 yield ModelTree(self.store, id="tree")
                 yield MapPane("Map", id="map")
             yield DetailPane("Detail", id="detail")
-        with Horizontal(id="bottom"):
+        with PaneRow(id="bottom"):
             yield BoundSteps("Steps", id="steps")
             yield JobsPane("Jobs", id="jobs")
         yield StatusBar(id="status")
@@ -106,6 +107,10 @@ class Workbench(ActionScreen, inherit_bindings=False):
         yield BoundSlider(id=SLIDER, expected=width - 2)
         yield FooterBar(id="footer", expected=width)
         yield Lines(id="too-small")
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
 
     @property
     def current_pane(self) -> str:
