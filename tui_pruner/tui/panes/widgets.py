@@ -59,7 +59,7 @@ class Lines(Widget):
         return len(self._texts)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Render lines on one base style, which Textual would find anew for each."""
+        """Render lines on one base style, which Textual would compute again for each."""
         self._base = self.rich_style
         return super().render_lines(crop)
 
@@ -195,8 +195,8 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
 
 ENTRY_KEYS = ("enter confirm  escape cancel", "enter  escape", "")
-"""The keys of a line, in as many words as leave room to type in."""
-ENTRY_ROOM, ENTRY_MARGINS = 10, 5
+"""The keys of a line, in as many words as leave cells to type in."""
+LEAST_TO_TYPE, ENTRY_MARGINS = 10, 5
 
 
 class EntryInput(Input):
@@ -255,8 +255,8 @@ class EntryLine(Horizontal):
         """Open the line and focus it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
-        room = self.app.size.width - len(label) - max(len(self._input.placeholder), ENTRY_ROOM) - ENTRY_MARGINS
-        self._keys.update(next(words for words in ENTRY_KEYS if len(words) <= max(room, 0)))
+        spare = self.app.size.width - len(label) - max(len(self._input.placeholder), LEAST_TO_TYPE) - ENTRY_MARGINS
+        self._keys.update(next(words for words in ENTRY_KEYS if len(words) <= max(spare, 0)))
         self._keys.remove_class("idle")
         self.display = True
         # Not focus(), which waits for its turn: keys that follow at once must land in the input.
