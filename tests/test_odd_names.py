@@ -96,7 +96,7 @@ def test_session_with_an_odd_name_is_saved_and_found_again(model: str):
     assert found.id.isprintable() and found.damaged == 0
     (journal,) = sessions.paths.sessions_folder().iterdir()
     assert journal.read_bytes().isascii() and read(journal).state["model"] == model
-    assert sessions.last_session(model, "0") is not None
+    assert sessions.sessions_of(model, "0")
 
 
 def test_crash_report_with_an_odd_name_is_written():

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tui_pruner.domain.errors import PlanError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths, sessions
-from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, last_session, new_id, session_to_resume
+from tui_pruner.storage.sessions import MOST, SavedSession, SessionFile, new_id, session_to_resume
 
 STEP = {"name": "", "cuts": []}
 HOLDS = """
@@ -27,6 +27,10 @@ SessionFile(session.id).keep(session)
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def last_session(model: str, sha256: str) -> SavedSession | None:
+    return next(iter(sessions.sessions_of(model, sha256)), None)
 
 
 def session(model: str = "/models/best.pt", **more) -> SavedSession:
@@ -87,7 +91,7 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "images" / "val" / "1.jpg").touch()
     monkeypatch.chdir(tmp_path)
     status = sessions.status_of_data("data.yaml")
-    measured = {"refits": {"": (0.1, 0.02)}, "metrics": {"": 0.5}}
+    measured = {"refits": {"": (0.1, 0.02)}, "metrics": {"": 0.5}, "scan": {"data": "data.yaml"}}
     kept = session("best.pt", data="data.yaml", lineage=[stage], **measured)
     keep(kept)
     assert session_to_resume().model_copy(update={"saved_at": 0.0}) == kept, "in the same folder as it was"
@@ -97,7 +101,7 @@ def test_session_is_resumed_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     found = session_to_resume()
     assert (found.model, found.data) == (str(tmp_path / "best.pt"), str(tmp_path / "data.yaml"))
     assert (found.lineage[0]["path"], found.lineage[0]["data"]) == (str(tmp_path / "refitted.pt"), found.data)
-    assert found.refits == {"": (0.1, 0.02)}
+    assert found.refits == {"": (0.1, 0.02)} and found.scan == {"data": found.data}
     assert sessions.status_of_data(found.data) == status != "", "its metrics are still those of this data"
     kept = session("yolov8n.yaml")
     keep(kept)
@@ -122,11 +126,15 @@ def test_paths_of_a_session_stored_elsewhere_never_lead_to_other_files_of_the_sa
 
 @pytest.mark.parametrize("figures", [None, FIGURES - 1, "3"])
 def test_outdated_metrics_are_discarded_and_the_steps_kept(figures):
-    state = {**session(metrics={"": 0.776}).state, "figures": figures}
+    stage = {"id": "a:", "parent": "", "kind": "finetune", "title": "a", "latency": 6.9}
+    state = {
+        **session(metrics={"": 0.776}, lineage=[{**stage, "metric": 0.7, "low": 0.6, "high": 0.8}]).state,
+        "figures": figures,
+    }
     if figures is None:
         del state["figures"]
     found = SavedSession.of_state(state)
-    assert (found.metrics, found.figures, found.steps) == ({}, FIGURES, 1)
+    assert (found.metrics, found.figures, found.steps, found.lineage) == ({}, FIGURES, 1, [stage])
     assert SavedSession.of_state(session(metrics={"": 0.803}).state).metrics == {"": 0.803}
 
 

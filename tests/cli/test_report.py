@@ -15,10 +15,12 @@ import torch
 import yaml
 from ultralytics.engine.results import Results
 
-from tests.cli.conftest import FIELD_MODEL, Answer, Call, Pruned, spawn
+from tests.cli.conftest import CUTS, FIELD_MODEL, Answer, Call, Pruned, spawn
 from tui_pruner.core.pruning import session
 from tui_pruner.core.pruning.proof import Proof
+from tui_pruner.frameworks.ultralytics.contents import PROVENANCE_KEY
 from tui_pruner.jobs.pictures import at_shown_size
+from tui_pruner.jobs.report import NO_RECORD
 from tui_pruner.report.document import Cell, Document, Section, Table, html, markdown
 
 IMAGES = 4
@@ -308,6 +310,45 @@ def test_recovered_file_is_measured_beside_the_model_of_the_plan(
         call("report", pruned.plan, "-o", tmp_path / "b.html", *options, "--recovered", demo_checkpoint)
     )
     assert "give --data" in refused(call("report", pruned.plan, "-o", tmp_path / "c.html", "--recovered", pruned.file))
+
+
+def test_file_of_another_cut_of_the_same_size_is_refused(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    other, options = tmp_path / "other.pt", ["--model", demo_checkpoint, "--data", demo_data]
+    made = call(
+        "prune", demo_checkpoint, *(part for cut in CUTS for part in ("--cut", cut)), "--criterion", "random", "-o", other, "--json"
+    )
+    assert made.status == 0 and made.document["after"] == pruned.answer.document["after"]
+    said = refused(call("report", pruned.plan, "-o", tmp_path / "report.html", *options, "--recovered", other))
+    assert f"{other} was not recovered from this plan's model: its cut left other channels of model." in said
+    assert f"than {pruned.plan} does; give a file that was recovered from the cut of {pruned.plan}" in said
+
+
+def test_file_that_was_cut_from_another_model_is_refused(
+    call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path
+):
+    again, other = tmp_path / "again.pt", tmp_path / "other.pt"
+    torch.save({**torch.load(demo_checkpoint, weights_only=False), "date": "another day"}, again)
+    made = call("prune", again, *(part for cut in CUTS for part in ("--cut", cut)), "-o", other, "--json")
+    assert made.status == 0, made.err
+    options = ["--model", demo_checkpoint, "--data", demo_data]
+    said = refused(call("report", pruned.plan, "-o", tmp_path / "report.html", *options, "--recovered", other))
+    assert f"{other} was not recovered from this plan's model: it was cut from again.pt" in said
+    assert f"and {pruned.plan} is a plan of {demo_checkpoint}" in said
+
+
+def test_file_without_a_record_is_measured_with_a_note(call: Call, pruned: Pruned, demo_checkpoint: Path, demo_data: Path, tmp_path: Path):
+    bare = tmp_path / "bare.pt"
+    content = torch.load(pruned.file, weights_only=False)
+    del content[PROVENANCE_KEY]
+    torch.save(content, bare)
+    options = ["--model", demo_checkpoint, "--data", demo_data, "--images", 0, "--validation-images", 1, "--json"]
+    found = call("report", pruned.plan, "-o", tmp_path / "report.html", *options, "--recovered", bare)
+    assert found.status == 0, found.err
+    assert NO_RECORD in found.document["notes"] and found.document["stages"][-1]["name"] == "recovered"
+    known = call("report", pruned.plan, "-o", tmp_path / "known.html", *options, "--recovered", pruned.file)
+    assert NO_RECORD not in known.document["notes"]
 
 
 def test_checkpoint_is_found_by_the_path_hint_in_the_plan(call: Call, own_checkpoint: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import tui_pruner as tp
 from tests.core.independent import zero_removed_slices
 from tests.coverage_any.ours import TwoProofs, all_at_once, removal_of_one, widths
+from tui_pruner.cli.commands.prune import verdict
 
 
 class Attending(nn.Module):
@@ -270,11 +271,30 @@ def test_queries_are_scaled_on_request_where_attention_divides_by_the_root_of_a_
     assert any("scaled" in note for note in session.notes)
     session.apply([f"{layer}=25%"])
     proof, small = session.prove(), session.model()
-    assert proof.verdict == "approximate" and proof.approximate == (layer,) and "scaled query" in proof.reason
+    assert proof.verdict == "approximate" and proof.approximate == proof.scaled == (layer,)
+    assert proof.reason.startswith("1 layer with a scaled query; ") and "normalisation" not in proof.reason
     wanted = zero_removed_slices(net, session._steps.removal.kept(session._steps.analysis.coupling))
     with torch.no_grad():
         mine, twin, before = small.double()(given.double()), wanted(given.double()), net.double()(given.double())
     assert torch.allclose(mine, twin, rtol=1e-6, atol=1e-6) and float((twin - before).abs().max()) > 1e-3
+
+
+def test_a_normalisation_and_a_scaled_query_are_told_apart():
+    net = WithoutScale(apart).eval()
+    body = nn.Sequential(net, nn.Linear(3, 12), nn.LayerNorm(12), nn.Linear(12, 4))
+    session = tp.open(body, example_inputs=(torch.rand(2, 5, 6),), approximate=True)
+    session.apply(["0.query=50%", "1=50%"])
+    proof = session.prove()
+    assert (proof.approximate, proof.scaled, proof.plain()["scaled"]) == (("2", "0.query"), ("0.query",), ["0.query"])
+    assert proof.reason.startswith("1 layer with a normalisation over what is left and 1 layer with a scaled query; ")
+    assert "from a masked twin with such normalisations" in verdict(proof)
+
+
+def test_a_scaled_query_alone_is_checked_against_the_masked_twin_itself():
+    _, _, session = opened_without_scale(apart, True, approximate=True)
+    session.apply(["query=50%"])
+    assert verdict(session.prove()).startswith("checked    APPROXIMATE: 1 layer with a scaled query; ")
+    assert verdict(session.prove()).endswith(" from the masked twin)")
 
 
 def test_a_cut_without_the_scale_is_not_equal(monkeypatch):

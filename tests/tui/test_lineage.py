@@ -12,7 +12,7 @@ import pytest
 
 from tests.tui.helpers import check_golden
 from tests.tui.test_recovering import NUMBERS
-from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, from_stages
+from tui_pruner.domain.lineage import FILE, ORIGINAL, STEP, Lineage, Stage, file_id, from_stages
 from tui_pruner.storage import sessions
 from tui_pruner.tui import session_stages
 from tui_pruner.tui.controllers.lineage import missing_file
@@ -74,18 +74,41 @@ def test_opened_file_is_attached_to_the_stage_that_made_it():
     assert lineage.steps_of("a:3") == [{"cuts": [1]}, {"cuts": [3]}]
 
 
-def test_file_that_was_opened_since_a_session_was_left_is_one_stage():
-    before = branching_lineage().lineage
-    after = branching_lineage().lineage
+def merging(content: str) -> Lineage:
+    """A refitted file that was opened since a session was left, which knows it by its path alone; what its path has now decides."""
+    before, after = branching_lineage().lineage, branching_lineage().lineage
     after.opened(Stage("c:", "", "reconstruct", "refit.pt", path="refit.pt"))
     merged = Lineage()
-    merged.put(*after, *before)
-    assert "file:refit.pt" in merged.stages
-    merged.merge_files()
+    merged.put(*after, *before, Stage("file:next.pt", "file:refit.pt", "finetune", "next.pt", path="next.pt"))
+    assert merged.doubtful_paths == ["refit.pt"]
+    merged.merge_files({"refit.pt": content})
+    assert not merged.doubtful_paths
+    return merged
+
+
+@pytest.mark.parametrize("content", ["c:", ""])
+def test_file_that_was_opened_since_a_session_was_left_is_one_stage(content: str):
+    merged = merging(content)
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["c:"] and merged.stages["c:"].parent == "a:3"
+    assert merged.stages["file:next.pt"].parent == "c:"
     merged.replace_file(Stage("file:refit.pt", "a:1", "reconstruct", "refit.pt", path="refit.pt"))
-    merged.merge_files()
+    assert not merged.doubtful_paths
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"], "the file of before was overwritten"
+
+
+def test_file_that_was_written_again_since_it_was_opened_is_not_dropped():
+    merged = merging("d:")
+    assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"]
+    assert merged.stages["c:"].overwritten and merged.stages["file:next.pt"].parent == "file:refit.pt"
+
+
+def test_what_was_made_from_a_file_stays_below_it_when_it_is_opened():
+    lineage = branching_lineage().lineage
+    lineage.put(Stage("file:next.pt", "file:refit.pt", "finetune", "next.pt", path="next.pt"))
+    lineage.opened(Stage("c:", "", "reconstruct", "refit.pt", path="refit.pt"))
+    assert [stage.id for stage in lineage.chain("file:next.pt")] == ["a:", "a:1", "a:3", "c:", "file:next.pt"]
+    lineage.opened(Stage("d:", "", "reconstruct", "refit.pt", path="refit.pt"))
+    assert [stage.id for stage in lineage if stage.path == "refit.pt"] == ["d:"] and lineage.stages["c:"].overwritten
 
 
 def test_file_that_is_written_again_is_the_newest_stage():
@@ -260,6 +283,19 @@ async def test_figures_measured_in_sessions_of_a_recovered_file_are_in_the_linea
         await autosave._take_figures_of_files()
         found = desk.state.lineage.stages[made.id]
         assert (found.metric, found.low, found.high, found.latency) == (None, None, None, None), "measured before it was overwritten"
+
+
+async def test_newer_file_of_a_path_is_told_from_the_opened_one_by_its_content(start, demo_checkpoint: Path, tmp_path: Path):
+    made = []
+    for name, opened, present in (("same.pt", b"one", b"one"), ("again.pt", b"two", b"written again")):
+        file, id = tmp_path / name, file_id(hashlib.sha256(opened).hexdigest())
+        file.write_bytes(present)
+        made += [Stage(id, "", "reconstruct", name, path=str(file)), Stage(f"{FILE}{file}", "", "reconstruct", name, path=str(file))]
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, lineage=tuple(made))) as desk:
+        await desk.until(lambda: not desk.state.lineage.doubtful_paths, "the merged stages")
+        stages = desk.state.lineage.stages
+        assert made[0].id in stages and made[1].id not in stages
+        assert stages[made[2].id].overwritten and stages[made[3].id].path
 
 
 async def test_figures_of_files_are_read_again_when_another_stage_is_opened(start, demo_checkpoint: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tui_pruner.domain.lineage import Stage
 from tui_pruner.engine.search_messages import ScanDrops
 from tui_pruner.storage import sessions
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import autosave as autosave_module
 from tui_pruner.tui.engine_session import EngineSession
 from tui_pruner.tui.job_specs.search import Scanned
 from tui_pruner.tui.messages import ModelChosen, RequestRefused
@@ -96,6 +98,41 @@ async def test_returning_to_a_stage_resumes_its_session_without_a_question(start
         await desk.until(lambda: desk.state.scan is not None and desk.state.metrics.baseline == 0.5, "its measurements")
         await desk.until(lambda: desk.state.marks == {"model.16"}, "its mark")
         await desk.until(lambda: desk.state.pending.amounts == {"model.16": Amount.share(40)}, "its ratio")
+
+
+async def test_sessions_and_the_data_they_were_measured_on_are_read_beside_the_interface(
+    start, saved: sessions.SavedSession, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = str(demo_data)
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"data": data, "data_status": sessions.status_of_data(data)}))
+    file.close()
+    threads: dict[str, set[threading.Thread]] = {}
+    for name in ("read", "status_of_data", "fingerprint"):
+        work = getattr(sessions, name)
+        monkeypatch.setattr(
+            sessions, name, lambda *all, n=name, w=work: threads.setdefault(n, set()).add(threading.current_thread()) or w(*all)
+        )
+    opening = replace(Opening.of(saved), saved=None, data=None)
+    async with start(opening=opening) as desk:
+        await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
+        await desk.press("g")
+        await desk.until(lambda: is_restored(desk), "the session")
+        other = Stage("file:other.pt", "", "recalibrate", "other.pt", path="other.pt")
+        first = desk.state
+        desk.app.post_message(ModelChosen(opening.model, data, (*first.lineage, other)))
+        await desk.until(lambda: desk.ready and desk.state is not first and len(desk.state.session.ahead) == 2, "its session")
+        assert desk.state.checkpoint.opening.kept is None, "what was read is not kept any longer than it is needed"
+    assert {"read", "status_of_data"} <= threads.keys() and threading.main_thread() not in set.union(*threads.values())
+
+
+async def test_sessions_that_cannot_be_read_do_not_keep_a_model_from_opening(start, monkeypatch: pytest.MonkeyPatch):
+    def broken(text: str) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(sessions, "sessions", broken)
+    async with start() as desk:
+        assert any("reading the kept sessions" in note and failed for note, failed in desk.state.notes)
 
 
 async def test_nothing_is_saved_until_a_session_is_resumed_or_refused(start, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
@@ -210,7 +247,7 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
             """The metric after resuming, with these data and settings, then the latency, and the metric of the other stage."""
             desk.state.metrics.by_plan, desk.state.metrics.latencies = {}, {}
             desk.state.checkpoint.data, desk.state.checkpoint.opening = data, opening
-            autosave._status = (None, "")
+            autosave._statuses.clear()
             autosave._restore_metrics(with_data)
             return desk.state.metrics.baseline, desk.state.metrics.latencies.get(""), desk.state.lineage.stages["a:"].metric
 
@@ -224,6 +261,52 @@ async def test_metrics_are_restored_only_with_the_data_and_the_settings_of_their
         assert back(str(theirs), replace(opening, images=3)) == (None, 5.0, None)
         label.write_text(label.read_text() + label.read_text())
         assert back(str(theirs), opening) == (None, 5.0, None)
+
+
+async def test_mark_of_the_last_half_second_is_saved_when_the_terminal_is_gone(start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(autosave_module, "SAVE_AFTER", 3600.0)
+    async with start() as desk:
+        await desk.go("model.5")
+        await desk.press("space")
+        await desk.until(lambda: desk.state.marks == {"model.5"}, "the mark")
+        assert not sessions.sessions()
+    (kept,) = sessions.sessions()
+    assert kept.marks == ["model.5"] and not kept.left
+
+
+async def test_session_that_has_measured_nothing_is_not_said_to_have_measurements(start, saved: sessions.SavedSession):
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"left": True, "metrics": {}, "resamples": {}}))
+    file.close()
+    async with start() as desk:
+        await desk.until(lambda: any("the start screen resumes its 2 steps" in said for said in desk.said), "the hint")
+        assert not any("measurements of the session" in said for said in desk.said)
+
+
+async def test_damage_of_a_stages_own_session_is_told_on_returning_to_it(start, saved: sessions.SavedSession):
+    async with start() as desk:
+        checkpoint, autosave = desk.state.checkpoint, desk.controllers.autosave
+        checkpoint.opening = replace(checkpoint.opening, lineage=tuple(desk.state.lineage))
+        autosave._restore(saved)
+        assert not any("back in the session" in said for said in desk.said)
+        autosave._restore(saved.model_copy(update={"damaged": 2}))
+        await desk.until(lambda: any("2 lines at the end of its journal could not be read" in said for said in desk.said), "the damage")
+
+
+async def test_scan_of_the_same_data_by_another_path_is_one_of_the_present_data(
+    start, saved: sessions.SavedSession, demo_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = str(demo_data)
+    scan = {"criterion": "l2", "data": data, "images": 2, "metric": "mAP", "baseline": 0.5, "layers": {"model.5": [[0.3, 0.1]]}}
+    drops = {"drops": {"baseline": 0.5, "trials": []}, "coupled": {}}
+    told = {"data": data, "data_status": sessions.status_of_data(data), "left": True, "scan": {**scan, **drops}}
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update=told))
+    file.close()
+    other = f"{demo_data.parent}/../{demo_data.parent.name}/{demo_data.name}"
+    async with start(opening=replace(Opening.of(saved), saved=None, data=other)) as desk:
+        await desk.until(lambda: desk.state.scan is not None, "the scan")
+        assert desk.state.scan.data == desk.state.checkpoint.data == other
 
 
 async def test_step_is_on_the_disk_before_the_screen_shows_it(start, monkeypatch: pytest.MonkeyPatch):

@@ -65,6 +65,20 @@ def test_keyboard_survives_stray_mouse_reports_and_a_stop_and_keeps_the_order_of
     terminal.wait_for(r"● +m[.]0[.]cv1 +64→45 .*−30%")
 
 
+def test_a_dialog_is_suspended_by_the_same_key_and_is_there_afterwards(terminal):
+    terminal.press("?")
+    terminal.wait_for("Esc close")
+    for _ in range(2):
+        terminal.press("\x1a")
+        terminal.wait_for(lambda _: process_state(terminal.process.pid) == "T")
+        terminal.screen.reset()
+        terminal.text = ""
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.wait_for("Esc close")
+    terminal.press("escape")
+    terminal.wait_for(lambda text: "Esc close" not in text)
+
+
 STOPS_WITHIN_A_WRITE = """
 import os, signal
 from textual.drivers._writer_thread import WriterThread
@@ -100,14 +114,16 @@ def test_continuing_without_a_stop_of_ours_sets_the_screen_up_again_and_starts_n
         for number in (signal.SIGTSTP, signal.SIGCONT)
     }
 
-    async def receive(*numbers: int) -> None:
+    async def receive(*signals: tuple[int, ...]) -> None:
         stop_between_frames(app)
-        for number in numbers:
-            os.kill(os.getpid(), number)
+        for at_once in signals:
+            for number in at_once:
+                os.kill(os.getpid(), number)
             await asyncio.sleep(0.01)
 
+    stop, proceed = signal.SIGTSTP, signal.SIGCONT
     try:
-        asyncio.run(receive(signal.SIGCONT, signal.SIGTSTP, signal.SIGCONT, signal.SIGCONT))
+        asyncio.run(receive((proceed,), (stop,), (proceed,), (stop, proceed), (proceed,)))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,7 +12,8 @@ from tui_pruner.cli.launch import with_engine
 from tui_pruner.engine import processes
 from tui_pruner.engine.processes import start_python
 from tui_pruner.storage import paths
-from tui_pruner.storage.sessions import SavedSession
+from tui_pruner.storage.sessions import SavedSession, SessionFile
+from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui import opening
 from tui_pruner.tui.actions import keymap_of, use
 from tui_pruner.tui.app import PrunerApp
@@ -55,6 +56,32 @@ async def test_invalid_checkpoint_returns_to_the_start_screen_with_the_reason(tm
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and "notes.pt" in screen_text(app), "the start screen")
         assert "Which checkpoint" in screen_text(app) and "is not" in screen_text(app), "the reason stays with the path that it is about"
         assert [entry.path.name for entry in recent_checkpoints()] != ["notes.pt"]
+
+
+async def test_chosen_session_is_the_one_that_was_shown_though_the_list_has_changed(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    def keep(name: str) -> SavedSession:
+        file, plan = SessionFile(name), {"sha256": fingerprint(tiny_checkpoint), "steps": []}
+        kept = SavedSession(id=name, model=str(tiny_checkpoint), plan=plan, steps=0, imgsz=64, marks=["model.5"])
+        file.keep(kept)
+        file.close()
+        return kept
+
+    shown = keep("shown")
+    app = PrunerApp(None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await wait_for_start_screen(app, pilot)
+        await until(pilot, lambda: "Resume" in screen_text(app), "the session")
+        keep("newer")
+        elsewhere = SessionFile(shown.id)
+        elsewhere.keep(shown)
+        await pilot.press("enter")
+        await until(pilot, lambda: "open in another window, or gone" in screen_text(app), "the explanation")
+        elsewhere.close()
+        await pilot.press("down", "up", "enter")
+        await wait_for_model(app, pilot)
+        assert app.screen.opening.saved.id == "shown"
 
 
 async def test_cursor_skips_headings_and_a_deleted_file_cannot_be_opened(tiny_checkpoint, tmp_path, monkeypatch):

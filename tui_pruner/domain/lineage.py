@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -92,25 +92,46 @@ class Lineage:
 
     def replace_file(self, file: Stage) -> None:
         """Add a file that was just written, as the newest stage; an earlier one of the same path no longer exists."""
-        self.put(*(replace(stage, path="", overwritten=True) for stage in self if stage.path == file.path))
+        self._overwrite(file.path, ())
         self.stages.pop(file.id, None)
         self.put(file)
 
-    def merge_files(self) -> None:
-        """Drop each file of unknown content that was opened since: a session that was left before has it without its content."""
+    @property
+    def doubtful_paths(self) -> list[str]:
+        """The paths of files of unknown content that are those of opened files too: one file, unless it was written again since."""
         known = {stage.path for stage in self if stage.path and not stage.id.startswith(FILE)}
-        for stage in [stage for stage in self if stage.id.startswith(FILE) and stage.path in known]:
-            del self.stages[stage.id]
+        return [stage.path for stage in self if stage.id.startswith(FILE) and stage.path in known]
+
+    def merge_files(self, present: Mapping[str, str]) -> None:
+        """Merge each file of unknown content with the opened file that it is; opened files with another content were overwritten.
+
+        `present`: by path the id of the file's content now; empty where the file is gone, which is then taken for the opened one.
+        """
+        for path in [path for path in self.doubtful_paths if path in present]:
+            id, unknown = present[path], f"{FILE}{path}"
+            opened = [stage.id for stage in self if stage.path == path and stage.id != unknown]
+            if id in opened or not id:
+                del self.stages[unknown]
+                self._adopt(unknown, id or opened[-1])
+            if id:
+                self._overwrite(path, {id, unknown})
 
     def opened(self, root: Stage) -> None:
-        """Record that a file of the tree was opened, so its content is known; it stays at its place."""
-        made = self.stages.pop(f"{FILE}{root.path}", None) or self.stages.get(root.id)
-        if made is not None and made.id != root.id:
-            root = replace(root, parent=made.parent, kind=made.kind, title=made.title)
-        elif made is not None:
+        """Record that a file of the tree was opened, so its content is known; it stays at its place, and what was made from it below it."""
+        unknown = f"{FILE}{root.path}"
+        made = self.stages.pop(unknown, None) or self.stages.get(root.id)
+        if made is not None:
             root = replace(root, parent=made.parent or root.parent, kind=made.kind, title=made.title)
         self.put(root)
+        self._adopt(unknown, root.id)
+        self._overwrite(root.path, {root.id})
         self.here = root.id
+
+    def _adopt(self, former: str, id: str) -> None:
+        self.put(*(replace(stage, parent=id) for stage in self if stage.parent == former))
+
+    def _overwrite(self, path: str, present: Collection[str]) -> None:
+        self.put(*(replace(stage, path="", overwritten=True) for stage in self if stage.path == path and stage.id not in present))
 
     def chain(self, id: str) -> list[Stage]:
         """The stages from the original to this one."""

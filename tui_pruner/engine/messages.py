@@ -266,9 +266,9 @@ class DryRun(Message):
 class ProofView(Message):
     """The verdict of the masked twin. `effect`: how far the cut moves the predictions, `elements`: how many numbers were compared.
 
-    `approximate` names what cannot be exact, `checked` says that it agrees with a twin that is so too, `not_exercised` names the modules
-    that no compared output depends on, `failure` says what does not run;
-    `reason` says in a sentence why the cut is not proved, `verdict` in two words.
+    `approximate` names what cannot be exact, of which `scaled` are the layers of scaled queries, the others normalisations; `checked` says
+    that it agrees with a twin that is so too, `not_exercised` names the modules that no compared output depends on, `failure` says what
+    does not run; `reason` says in a sentence why the cut is not proved, `verdict` in two words.
     """
 
     equal: bool
@@ -282,6 +282,7 @@ class ProofView(Message):
     not_exercised: list[str] = []
     elements: int = 0
     checked: bool = False
+    scaled: list[str] = []
     verdict: Verdict = "equal"
     reason: str = ""
 

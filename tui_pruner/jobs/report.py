@@ -86,7 +86,9 @@ class ReportMaterial:
     pictured: PicturedFile | None = None
 
 
-def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Material:
+def completed(
+    facts: Facts, session: PruningSession, wanted: ReportMaterial, recovered: Checkpoint | None, on_progress: OnProgress
+) -> Material:
     """The facts, completed with measurements on images, commands and versions; nothing unproved is measured.
 
     Raises:
@@ -99,13 +101,13 @@ def completed(facts: Facts, session: PruningSession, wanted: ReportMaterial, on_
     asked, wanted = wanted, wanted if facts.proved else dataclasses.replace(wanted, data=None, latency=False)
     with tempfile.TemporaryDirectory(prefix="tui-pruner-pictures-") as folder:
         metrics = accuracy(session, wanted, on_progress)
-        drawn = pictures(session, wanted, folder, on_progress)
+        drawn = pictures(session, wanted, recovered, folder, on_progress)
         images = tuple((Path(folder, p.before_file).read_bytes(), Path(folder, p.after_file).read_bytes()) for p in drawn.pictures)
-    stages = [*wanted.stages, *recovered_stages(session, wanted, metrics, on_progress)]
+    stages = [*wanted.stages, *recovered_stages(session, wanted, recovered, metrics, on_progress)]
     found = {
         "metrics": metrics,
         "stages": stages,
-        "pictured_stage": wanted.pictured.stage if wanted.pictured else stages[-1].name if wanted.recovered and stages else "",
+        "pictured_stage": wanted.pictured.stage if wanted.pictured else stages[-1].name if recovered and stages else "",
         "latency": latency(session, wanted, on_progress),
         "sensitivity": sensitivity(session, wanted),
         "pictures": [PictureFacts(image=p.image, before=p.before, after=p.after) for p in drawn.pictures],
@@ -142,7 +144,7 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
 
 
 def recovered_stages(
-    session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress
+    session: PruningSession, wanted: ReportMaterial, checkpoint: Checkpoint | None, metrics: Metrics | None, on_progress: OnProgress
 ) -> list[StageFigures]:
     """The original, the cut model and the models recovered from it, measured alike; earlier files only where they still exist.
 
@@ -151,20 +153,18 @@ def recovered_stages(
     """
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.preview import Arithmetic
-    from tui_pruner.frameworks.ultralytics import open_model
 
-    if wanted.recovered is None or metrics is None:
+    if checkpoint is None or metrics is None:
         return []
-    checkpoint = open_model(str(wanted.recovered))
     size, cut, whole = (
         Arithmetic(analyse(checkpoint, session.analysis.imgsz)).whole.size,
         session.widths.size,
         session.arithmetic.whole.size,
     )
     if (size.parameters, size.flops) != (cut.parameters, cut.flops):
-        raise RequestError(f"{wanted.recovered} is not this plan's model: it has {size.parameters:,} parameters, not {cut.parameters:,}")
+        raise RequestError(f"{checkpoint.path} is not this plan's model: it computes {size.flops:,} FLOPs, not {cut.flops:,}")
     measured = [("original", whole, metrics.before), ("cut", cut, metrics.after)]
-    for name, file, sha256 in recovered_files(wanted.recovered, checkpoint):
+    for name, file, sha256 in recovered_files(Path(checkpoint.path), checkpoint):
         changed = {"checkpoint": str(file), "sha256": sha256, "classes": None}
         parameters = ValidationParameters(**{**common_fields(session, wanted), **changed})
         measured.append((name, size, run_validation(parameters, doing(f"validate the {name} model", on_progress))))
@@ -174,6 +174,9 @@ def recovered_stages(
     ]
 
 
+NO_RECORD = (
+    "the recovered file has no record of its cut: it has the shapes of this plan's model, but may be of another model or other channels"
+)
 RECOVERED_BY = {"reconstruct": "refitted", "recalibrate": "recalibrated", "finetune": "fine-tuned"}
 
 
@@ -231,15 +234,17 @@ def sensitivity(session: PruningSession, wanted: ReportMaterial) -> list[Sensiti
     return [one for place, one in enumerate(found) if one not in found[:place]]  # parts of one layer that are only removed together
 
 
-def pictures(session: PruningSession, wanted: ReportMaterial, folder: str, on_progress: OnProgress) -> PictureResult:
+def pictures(
+    session: PruningSession, wanted: ReportMaterial, checkpoint: Checkpoint | None, folder: str, on_progress: OnProgress
+) -> PictureResult:
     """Images with the detections of both models, drawn into a folder."""
     if wanted.data is None or wanted.pictures == 0 or session.analysis.checkpoint.task not in DRAWN_TASKS:
         return PictureResult(pictures=[], confidence=0.0)
     shown = wanted.pictured
-    recovered = shown.path if shown else str(wanted.recovered) if wanted.recovered else None
+    drawn = shown or checkpoint
     parameters = PictureParameters(
         plan=session.plan.plain(), pictures=wanted.pictures, folder=folder, redact=wanted.redact,
-        recovered=recovered, recovered_sha256=shown.sha256 if shown else "", **common_fields(session, wanted),
+        recovered=drawn.path if drawn else None, recovered_sha256=drawn.sha256 if drawn else "", **common_fields(session, wanted),
     )  # fmt: skip
     return run_pictures(parameters, doing("pictures", on_progress))
 
@@ -339,12 +344,21 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
 
 
 def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: OnProgress) -> Facts:
-    """Prove every step, measure what was requested, and write the file; return its content, with the names that it has."""
+    """Prove every step, measure what was requested, and write the file; return its content, with the names that it has.
+
+    Raises:
+        RequestError: the recovered file is of another model or another cut.
+    """
+    from tui_pruner.core.pruning.proved_cut import check_recovered
+    from tui_pruner.frameworks.ultralytics import open_model
     from tui_pruner.report.facts import facts_of
     from tui_pruner.report.sections import written_as
 
+    recovered = open_model(str(wanted.recovered)) if wanted.recovered else None
+    known = recovered is None or check_recovered(recovered, session.analysis, session.removal, str(wanted.plan))
     found = facts_of(session, str(wanted.plan), on_progress)
-    material = completed(found, session, wanted, on_progress)
+    found = found if known else found.model_copy(update={"notes": [*found.notes, NO_RECORD]})
+    material = completed(found, session, wanted, recovered, on_progress)
     shown = neutral(material, wanted) if wanted.redact else material
     write_report(wanted.output, written_as(wanted.output.suffix, shown))
     return shown.facts

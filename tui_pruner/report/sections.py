@@ -52,8 +52,7 @@ def proof_cells(proof: ProofView | None) -> tuple[Cell, ...]:
     """A verdict, the difference and the effect."""
     if proof is None:
         return Cell("not proved", "bad"), Cell(""), Cell("")
-    approximate = f"\napproximate: {', '.join(proof.approximate)}" if proof.approximate else ""
-    words = f"equal ({proof.precision}){approximate}" if proof.equal else f"{proof.verdict.upper()}\n{proof.reason}"
+    words = f"equal ({proof.precision})" if proof.equal else f"{proof.verdict.upper()}\n{proof.reason}"
     verdict = Cell(words, "good" if proof.equal else "bad")
     return verdict, Cell(scientific(proof.relative_difference)), Cell(scientific(proof.effect))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +86,21 @@ class SavedSession(BaseModel):
     @property
     def worth_keeping(self) -> bool:
         """Whether anything would be lost without it."""
-        return self.is_work or bool(self.lineage or self.scan or self.metrics or self.latencies)
+        return self.is_work or self.has_measurements or bool(self.lineage)
+
+    @property
+    def has_measurements(self) -> bool:
+        """Whether something was measured in it."""
+        return bool(self.scan or self.metrics or self.latencies)
 
     @property
     def is_work(self) -> bool:
         """Whether there is something to go on with, beside measurements and other stages."""
         return bool(self.plan["steps"] or self.asked or self.marks)
+
+    def is_of(self, sha256: str) -> bool:
+        """Whether the model had this content; an empty text stands for any."""
+        return sha256 in ("", self.plan.get("sha256"))
 
     @property
     def state(self) -> State:
@@ -109,6 +120,8 @@ class SavedSession(BaseModel):
         if content.pop("figures", None) != FIGURES:
             for measured in ("metrics", "intervals", "resamples", "refits", "forecasts", "scan"):
                 content.pop(measured, None)
+            if isinstance(stages := content.get("lineage"), list):
+                content["lineage"] = [_without_metric(stage) if isinstance(stage, dict) else stage for stage in stages]
         steps, plan = content.pop(PLANNED, []), content.pop("plan", {})
         return cls.model_validate({**content, "plan": {**plan, "steps": steps} if isinstance(plan, dict) else plan, **read})
 
@@ -127,7 +140,13 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
     stages = content.get("lineage")
     if isinstance(stages, list):
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
+    if isinstance(scan := content.get("scan"), dict):
+        content["scan"] = of(scan, ("data",))
     return of(content, ("model", "data"))
+
+
+def _without_metric(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in stage.items() if name not in ("metric", "low", "high")}
 
 
 def _is_relative(path: str, folder: str) -> bool:
@@ -246,22 +265,42 @@ def session_to_resume(wanted: str = "") -> SavedSession:
     if not free:
         which = f"no session begins with {wanted!r}" if wanted else "no session to resume"
         raise PlanError(f"{which}: tui-pruner sessions lists what is kept in {paths.sessions_folder()}")
-    return _with_work_first(free)[0]
+    return next((session for session in free if session.is_work), free[0])
 
 
-def sessions_of(model: str, sha256: str) -> list[SavedSession]:
-    """The sessions of a model's present content that no other window has: those with work, then the others, the newest first."""
-    own = [session for session in sessions(sha256) if session.plan.get("sha256") == sha256 and same_path(session.model, model)]
-    return _with_work_first([session for session in own if not session.running])
+def sessions_of(model: str, sha256: str = "") -> list[SavedSession]:
+    """The sessions of a model that no other window has: those with work, then the others, the newest first; of this content, if given."""
+    found = [session for session in sessions(sha256 or json.dumps(Path(model).name)[1:-1]) if same_path(session.model, model)]
+    return sorted((one for one in found if not one.running and one.is_of(sha256)), key=lambda session: not session.is_work)
+
+
+@dataclass(frozen=True)
+class KeptSessions:
+    """The sessions of a model's file, of any content, and the present status of the data sets that their metrics may be compared on."""
+
+    sessions: tuple[SavedSession, ...] = ()
+    data_status: Mapping[str, str] = field(default_factory=dict)
+
+
+def kept_sessions(model: str, data: str | None) -> KeptSessions:
+    """Read the sessions of a model's file, and the status of this data set; without one, that of each session's."""
+    found = tuple(sessions_of(model))
+    used = dict.fromkeys([data] if data else [session.data for session in found])
+    return KeptSessions(found, {one: status_of_data(one) for one in used if one} if found else {})
 
 
 def measured_sessions(file: str, known: Sequence[SavedSession]) -> list[SavedSession]:
     """Those of these sessions that have measured a file with its present content, without a step; running ones count too."""
     own = [session for session in known if {*session.metrics, *session.latencies} & {""} and same_path(session.model, file)]
+    content = content_of(file) if own else ""
+    return [session for session in own if content and session.is_of(content)]
+
+
+def content_of(file: str) -> str:
+    """The SHA-256 of a file's present content; empty where it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
-        content = fingerprint(Path(file)) if own and Path(file).is_file() else None
-        return [session for session in own if session.plan.get("sha256") == content]
-    return []
+        return fingerprint(Path(file)) if Path(file).is_file() else ""
+    return ""
 
 
 def same_path(one: str | None, other: str | None) -> bool:
@@ -270,15 +309,6 @@ def same_path(one: str | None, other: str | None) -> bool:
         return one is other
     here = Path(_current_folder())
     return os.path.normpath(here / one) == os.path.normpath(here / other)
-
-
-def last_session(model: str, sha256: str) -> SavedSession | None:
-    """The newest session of a model's present content that no other window has, of those with work where there is one."""
-    return next(iter(sessions_of(model, sha256)), None)
-
-
-def _with_work_first(found: list[SavedSession]) -> list[SavedSession]:
-    return sorted(found, key=lambda session: not session.is_work)
 
 
 def _readable(with_text: str) -> Iterator[SavedSession]:

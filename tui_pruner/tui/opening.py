@@ -16,12 +16,15 @@ from tui_pruner.storage.atomic import replace_file
 
 if TYPE_CHECKING:
     from tui_pruner.domain.lineage import Stage
-    from tui_pruner.storage.sessions import SavedSession
+    from tui_pruner.storage.sessions import KeptSessions, SavedSession
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A checkpoint with the settings that it is opened and validated with; `lineage`: the stages of the session that it follows."""
+    """A checkpoint with the settings that it is opened and validated with.
+
+    `lineage`: the stages of the session that it follows; `kept`: its file's earlier sessions, read while it was loaded.
+    """
 
     model: str
     imgsz: int | None = None
@@ -32,6 +35,7 @@ class Opening:
     plan: dict[str, Any] | None = None
     saved: SavedSession | None = None
     lineage: tuple[Stage, ...] = ()
+    kept: KeptSessions | None = None
 
     def resuming(self, saved: SavedSession) -> Opening:
         """The same options, to resume a kept session."""
@@ -80,21 +84,22 @@ class Opening:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A session kept on disk: its checkpoint, a description, and when it was left (seconds since 1970)."""
+    """A session kept on disk: its name, its checkpoint, a description, and when it was left (seconds since 1970)."""
 
+    id: str
     opening: Opening
     title: str
     left: float
 
 
-def unfinished_sessions(most: int = 3) -> list[Unfinished]:
+def unfinished_sessions() -> list[Unfinished]:
     """The sessions with work that can be resumed, newest first; those open in another window are left out."""
     if not any(paths.sessions_folder().glob("*.jsonl")):
         return []
     from tui_pruner.storage.sessions import sessions
 
     free = [session for session in sessions() if session.is_work and not session.running]
-    return [Unfinished(Opening.of(session), _title(session), session.saved_at) for session in free[:most]]
+    return [Unfinished(session.id, Opening.of(session), _title(session), session.saved_at) for session in free]
 
 
 def _title(session: SavedSession) -> str:

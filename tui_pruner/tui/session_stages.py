@@ -20,7 +20,6 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
     """Insert the open file into the lineage: after the former session's stages, else after those recorded in the file."""
     model, lineage = state.opened.model, state.lineage
     lineage.put(*handed)
-    lineage.merge_files()
     made = [stage.model_dump() for stage in model.stages]
     kind = made[-1]["kind"] if made else ORIGINAL
     root = Stage(file_id(model.sha256), "", kind, Path(model.path).name, path=str(Path(model.path).absolute()))
@@ -42,7 +41,6 @@ def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None
         state.lineage.put(*stages)
     else:
         state.lineage.put(*(stage for stage in stages if stage.id != own))
-    state.lineage.merge_files()
     forget_figures_of_files(state.lineage)
     state.lineage.here = own
     follow(state)

@@ -61,20 +61,28 @@ def stop_between_frames(app: App[Any]) -> None:
 
     Textual's own handlers write to the terminal: one that interrupts the app while it queues a frame waits for that queue for ever.
     After a stop that no process can handle (SIGSTOP) they would start a second reader of the keys; here the screen is set up again.
+    A stop that is revoked before it is obeyed has no effect, as in a process without handlers.
     """
     loop, stop, resume = asyncio.get_running_loop(), signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
     if not (callable(stop) and callable(resume)):  # no terminal
         return
-    stopped = False
+    stopped, due = False, None
 
     def on_stop() -> None:
-        nonlocal stopped
-        stopped = True
+        nonlocal due
+        due = due or loop.call_soon(obey)
+
+    def obey() -> None:
+        nonlocal stopped, due
+        stopped, due = True, None
         stop(signal.SIGTSTP, None)
 
     def on_continue() -> None:
-        nonlocal stopped
-        if stopped:
+        nonlocal stopped, due
+        if due is not None:
+            due.cancel()
+            due = None
+        elif stopped:
             stopped = False
             resume(signal.SIGCONT, None)
         else:

@@ -151,7 +151,8 @@ def verdict(proof: Proof) -> str:
     if not proof.holds:
         return f"{proof.verdict.upper()}  {proof.reason}"
     if proof.checked:
-        return f"checked    APPROXIMATE: {proof.reason} (relative difference {proof.relative_difference:.1e} from a twin that does so too)"
+        twin = "the masked twin" if proof.scaled == proof.approximate else "a masked twin with such normalisations"
+        return f"checked    APPROXIMATE: {proof.reason} (relative difference {proof.relative_difference:.1e} from {twin})"
     figures = f"relative difference {proof.relative_difference:.1e} where the cut moves the predictions by {proof.effect:.1e}"
     return f"proved     equal to the masked twin: {figures}"
 

@@ -59,8 +59,8 @@ class Proof:
     float64 does; the figures are those of `precision`. `failure` is PyTorch's message where the pruned model does not run at all.
 
     `approximate` names the normalisations across channels that lost some, whose statistics are over the remaining ones, in the twin too,
-    and the layers of queries that were scaled. Such a cut does more than masking does, so it is `checked` where it agrees with that twin,
-    and never `equal`.
+    and the layers of queries that were scaled, which `scaled` names alone. Such a cut does more than masking does, so it is `checked`
+    where it agrees with that twin, and never `equal`.
     """
 
     equal: bool
@@ -74,6 +74,7 @@ class Proof:
     not_exercised: tuple[str, ...] = ()
     elements: int = 0
     checked: bool = False
+    scaled: tuple[str, ...] = ()
 
     @classmethod
     def failed(cls, failure: str, seconds: float = 0.0) -> Proof:
@@ -96,8 +97,7 @@ class Proof:
     def reason(self) -> str:
         """Return why the pruned model is not proved; empty where it is."""
         if self.holds:
-            changed = f"{plural(len(self.approximate), 'layer')} with a normalisation over what is left, or with a scaled query"
-            return "" if self.equal else f"{changed}; {NOT_EQUAL}"
+            return "" if self.equal else f"{self._approximation}; {NOT_EQUAL}"
         if self.failure:
             return self.failure
         if self.not_exercised:
@@ -107,13 +107,19 @@ class Proof:
         figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
         return f"the masked twin disagrees: {figures}"
 
+    @property
+    def _approximation(self) -> str:
+        normalised = len(set(self.approximate) - set(self.scaled))
+        layers = {"a normalisation over what is left": normalised, "a scaled query": len(self.scaled)}
+        return " and ".join(f"{plural(count, 'layer')} with {what}" for what, count in layers.items() if count)
+
     def _repr_html_(self) -> str:
         figures = f"relative difference {self.relative_difference:.1e} where the cut moves the outputs by {self.effect:.1e}"
         return f"<p>{html.escape(self.verdict if self.equal else f'{self.verdict}: {self.reason}')} ({figures})</p>"
 
     def plain(self) -> dict[str, Any]:
         """Return all fields and the verdict as plain data."""
-        named = {"approximate": list(self.approximate), "not_exercised": list(self.not_exercised)}
+        named = {name: list(getattr(self, name)) for name in ("approximate", "not_exercised", "scaled")}
         return {**asdict(self), **named, "verdict": self.verdict, "reason": self.reason}
 
 
@@ -142,8 +148,8 @@ def prove(
     except (Stopped, Mismatch) as failure:
         return Proof.failed(str(failure), time.perf_counter() - started)
     agrees = gaps.agree and not missing
-    scaled = [Axis(query.parameters[0], 0).module for query, _ in scaled_queries(coupling, removal)]
-    changed = tuple(dict.fromkeys((*approximated(coupling, removal), *scaled)))
+    scaled = tuple(dict.fromkeys(Axis(query.parameters[0], 0).module for query, _ in scaled_queries(coupling, removal)))
+    changed = (*approximated(coupling, removal), *scaled)
     return Proof(
         equal=agrees and not changed,
         checked=agrees and bool(changed),
@@ -155,6 +161,7 @@ def prove(
         seconds=time.perf_counter() - started,
         not_exercised=missing,
         elements=gaps.elements,
+        scaled=scaled,
     )
 
 

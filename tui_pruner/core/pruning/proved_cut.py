@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tui_pruner.core.model.analysis import trace_checkpoint
-from tui_pruner.core.model.checkpoint import Checkpoint
+from tui_pruner.core.model.analysis import Analysis, trace_checkpoint
+from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
 from tui_pruner.core.pruning.classes import class_group, names_in, numberings, only_classes
-from tui_pruner.core.pruning.masks import masked_model
+from tui_pruner.core.pruning.masks import masked_model, sources_of
 from tui_pruner.core.pruning.plan import parse_plan, replay
 from tui_pruner.core.pruning.proof import Proof, prove
 from tui_pruner.core.pruning.removal import NOTHING, Removal
@@ -23,7 +23,7 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.pruning.twin import Original
 from tui_pruner.core.tracing.coupling_map import CouplingMap
 from tui_pruner.domain.cuts import CLASSES
-from tui_pruner.domain.errors import ProofError
+from tui_pruner.domain.errors import ProofError, RequestError
 
 
 def cut_and_prove(model: nn.Module, coupling: CouplingMap, removal: Removal, original: Original | None = None) -> tuple[nn.Module, Proof]:
@@ -113,3 +113,39 @@ def plan_of_classes(plan: dict[str, Any] | None) -> dict[str, Any] | None:
     steps = [{**step, "cuts": [cut for cut in step["cuts"] if cut["layer"] == CLASSES]} for step in plan["steps"]]
     left = [step for step in steps if step["cuts"]]
     return {**plan, "steps": left} if left else None
+
+
+def check_recovered(recovered: Checkpoint, analysis: Analysis, removal: Removal, plan: str) -> bool:
+    """Refuse a file that is not the recovered model of a cut; return whether it has a record of its cut, which is then the same one.
+
+    `plan` is the name of the cut's plan. A file without a record, as another program's training writes it, is known by its shapes only.
+
+    Raises:
+        RequestError: its layers have other shapes, or it was cut from another file or by another plan.
+        PlanError: the plan in its record is malformed.
+    """
+    shapes, wanted = _shapes(recovered.model), _shapes(cut(analysis.skeleton, analysis.coupling, removal))
+    name = next((name for name in {**wanted, **shapes} if shapes.get(name) != wanted.get(name)), None)
+    advice = f"give a file that was recovered from the cut of {plan}, or the plan of this file's own cut"
+    if name is not None:
+        there, here = (f"{one[name]}" if name in one else "none" for one in (shapes, wanted))
+        raise RequestError(f"{recovered.path} is not this plan's model: {name} is {there} in it, {here} after {plan}; {advice}")
+    record, stages = recovered.provenance or {}, stages_of(recovered.provenance)
+    if "plan" not in record:
+        return False
+    original, own = analysis.checkpoint, parse_plan(record["plan"], f"the plan in {recovered.path}")
+    sources = {source["sha256"] for source in sources_of(stages)} | {own.sha256}
+    if original.sha256 not in sources:
+        what = f"it was cut from {own.checkpoint} ({own.sha256[:12]}), and {plan} is a plan of {original.path} ({original.sha256[:12]})"
+        raise RequestError(f"{recovered.path} was not recovered from this plan's model: {what}; {advice}")
+    gone = replay(own.model_copy(update={"sha256": original.sha256}), analysis.coupling, original.sha256)
+    theirs, ours = gone.kept(analysis.coupling), removal.kept(analysis.coupling)
+    name = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None)
+    if name is not None or gone.dropped != removal.dropped:
+        what = f"its cut left other channels of {name}" if name else "its cut dropped other blocks"
+        raise RequestError(f"{recovered.path} was not recovered from this plan's model: {what} than {plan} does; {advice}")
+    return True
+
+
+def _shapes(model: nn.Module) -> dict[str, str]:
+    return {name: "x".join(map(str, parameter.shape)) for name, parameter in model.named_parameters()}

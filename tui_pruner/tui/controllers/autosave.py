@@ -46,7 +46,6 @@ class Autosave(Controller):
     _restoring = False
     _told = False
     _taken: tuple[object, ...] = ()
-    _status: tuple[str | None, str] = (None, "")
     _due: asyncio.TimerHandle | None = None
 
     def __init__(self, store: Store, engine: EngineSession, jobs: Jobs, dialogs: Dialogs, criterion: CriterionController) -> None:
@@ -55,6 +54,7 @@ class Autosave(Controller):
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
         self._in_turn = asyncio.Lock()
+        self._statuses: dict[str | None, str] = {}
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
         self._taking: NewestOnly[None] = NewestOnly(lambda _: self._take_figures_of_files(), keep_traceback)
 
@@ -64,20 +64,25 @@ class Autosave(Controller):
 
     def begin(self) -> None:
         """Resume the requested session, or offer the one that a lost connection left."""
-        opened, opening = self.state.opened, self.opening
+        opening, kept = self.opening, self.opening.kept
         self.engine.keep_accepted = self.keep_accepted
         self.store.observe(KEPT, self.keep_soon)
+        own = [session for session in kept.sessions if session.is_of(self.state.opened.model.sha256)] if kept else []
+        if kept is not None:
+            self._statuses.update(kept.data_status)
+            self.jobs.checkpoint.opening = replace(opening, kept=None)
         if opening.saved is not None:
             self.resume(opening.saved)
-        elif opening.plan is None and opening.lineage:
-            self._go_on(opened.model.path, opened.model.sha256)
-        elif opening.plan is None:
-            self._offer(opened.model.path, opened.model.sha256)
+        elif opening.lineage:
+            self._go_on(own if opening.plan is None else [])
+        elif opening.plan is None and own:
+            self._offer(own)
 
     def end(self) -> None:
-        """Release the session for other windows."""
+        """Save what changed within the last half second, and release the session for other windows."""
         if self._due is not None:
             self._due.cancel()
+            self._write_at_last()
         if self._file is not None:
             self._file.close()
 
@@ -106,14 +111,20 @@ class Autosave(Controller):
 
     def leave(self) -> None:
         """Mark the session as left on purpose: the user quits."""
+        self._write_at_last(left=True)
+        if self._file is not None and not self._restoring:
+            self._file.close()
+
+    def _write_at_last(self, left: bool = False) -> None:
+        """Save at once, without a word: no screen is left to say on that it failed."""
         if self._restoring:  # the screen has less than the session that is being resumed
             return
         try:
             file = self._session_file()
-            file.keep(self._snapshot(file).model_copy(update={"left": True}))
-            file.close()
-        except Exception:
-            self._told = True  # no screen is left to say it on
+            file.keep(self._snapshot(file).model_copy(update={"left": left}))
+        except Exception as error:
+            if not isinstance(error, (OSError, PrunerError)):
+                keep_traceback(error)
 
     def take_session(self, event: SessionChanged) -> None:
         """Note that the steps are saved; after resuming a session, restore the rest of it."""
@@ -135,22 +146,15 @@ class Autosave(Controller):
         self.jobs.checkpoint.opening = self.opening.resuming(saved)
         self.engine.resume(saved.plan, saved.steps, lambda: self._take_over(saved))
 
-    def _go_on(self, path: str, sha256: str) -> None:
+    def _go_on(self, own: Sequence[SavedSession]) -> None:
         """Continue a stage's own session, where it has one: its steps undone, its marks, ratios, measurements and scan as they were."""
-        from tui_pruner.storage.sessions import last_session
-
         forget_figures_of_files(self.state.lineage)
-        if (saved := last_session(path, sha256)) is not None:
-            self.resume(saved.model_copy(update={"steps": 0}))
+        if own:
+            self.resume(own[0].model_copy(update={"steps": 0}))
         else:
             self._taking.submit(None)
 
-    def _offer(self, path: str, sha256: str) -> None:
-        from tui_pruner.storage.sessions import sessions_of
-
-        own = sessions_of(path, sha256)
-        if not own:
-            return
+    def _offer(self, own: Sequence[SavedSession]) -> None:
         saved = own[0]
         if saved.left or not saved.is_work:
             self._take_measurements(own)
@@ -163,7 +167,7 @@ class Autosave(Controller):
     def _take_measurements(self, own: Sequence[SavedSession]) -> None:
         """Show what the sessions that were left have measured; the steps of the first are resumed on demand only."""
         saved = own[0]
-        taken = self._restore_metrics(saved)
+        taken = self._restore_metrics(saved) and saved.has_measurements
         for other in own[1:]:
             self._restore_figures(other)
         self._taken = self._beside_work()
@@ -191,9 +195,9 @@ class Autosave(Controller):
         self.store.touch("metrics")
         pending = Asked({layer: amount for layer, amount in amounts.items() if amount}, saved.criterion, saved.round_to)
         self._criterion.request(pending)
-        if self.opening.lineage:
-            return
         lost = f"; {plural(saved.damaged, 'line')} at the end of its journal could not be read" if saved.damaged else ""
+        if self.opening.lineage and not lost:  # it was asked for, and is as it was left
+            return
         self.say(f"back in the session of {ago(saved.saved_at)}: {plural(saved.steps, 'step')}, {plural(len(saved.marks), 'mark')}{lost}")
 
     def _restore_metrics(self, saved: SavedSession) -> bool:
@@ -209,21 +213,24 @@ class Autosave(Controller):
         return alike and timed_alike
 
     async def _take_figures_of_files(self) -> None:
-        """Give the other files of the lineage what their own sessions have measured and this one does not know."""
-        from tui_pruner.storage.sessions import measured_sessions, sessions
+        """Find out which files were overwritten, and give the others what their own sessions have measured and this one does not know."""
+        from tui_pruner.storage.sessions import content_of, measured_sessions, sessions
 
-        own = file_id(self.state.opened.model.sha256)
-        files = [stage for stage in self.state.lineage if stage.path and stage.id != own and None in (stage.metric, stage.latency)]
+        lineage, own = self.state.lineage, file_id(self.state.opened.model.sha256)
+        files = [stage for stage in lineage if stage.path and stage.id != own and None in (stage.metric, stage.latency)]
+        doubtful = lineage.doubtful_paths
 
-        def measured() -> list[tuple[Stage, list[SavedSession]]]:
+        def read() -> tuple[dict[str, str], list[tuple[Stage, list[SavedSession]]]]:
+            contents = {path: content_of(path) for path in doubtful}
             known = sessions() if files else []
-            return [(stage, measured_sessions(stage.path, known)) for stage in files]
+            return contents, [(stage, measured_sessions(stage.path, known)) for stage in files]
 
-        figures = [(stage, self._with_figures(stage, found)) for stage, found in await asyncio.to_thread(measured) if found]
-        lineage = self.state.lineage
-        new = [with_them for stage, with_them in figures if with_them != stage and lineage.stages.get(stage.id) is stage]
-        if new:
-            lineage.put(*new)
+        contents, measured = await asyncio.to_thread(read)
+        before, lineage, as_taken = list(self.state.lineage), self.state.lineage, self._beside_work() == self._taken
+        lineage.merge_files({path: file_id(content) if content else "" for path, content in contents.items()})
+        lineage.put(*(self._with_figures(stage, found) for stage, found in measured if found and lineage.stages.get(stage.id) is stage))
+        if list(lineage) != before:
+            self._taken = self._beside_work() if as_taken else self._taken
             self.store.touch("lineage")
 
     def _with_figures(self, stage: Stage, found: Sequence[SavedSession]) -> Stage:
@@ -250,7 +257,7 @@ class Autosave(Controller):
             metrics.refits = {**saved.refits, **metrics.refits}
             metrics.forecasts = {**{key: Forecast(*one) for key, one in saved.forecasts.items()}, **metrics.forecasts}
             if saved.scan and self.state.scan is None:
-                scan = scan_of(saved.scan)
+                scan = scan_of({**saved.scan, "data": checkpoint.data} if saved.scan.get("data") == saved.data else saved.scan)
                 self.store.update(scan=scan, tree=self.view.tree.measured(scan.heats))
         timed_alike = self._is_timed_alike(saved)
         if timed_alike:
@@ -276,9 +283,9 @@ class Autosave(Controller):
         """The status of the data when it was first seen, so that metrics from before a change of it are not taken for later ones."""
         from tui_pruner.storage.sessions import status_of_data
 
-        if self._status[0] != data:
-            self._status = (data, status_of_data(data))
-        return self._status[1]
+        if data not in self._statuses:
+            self._statuses[data] = status_of_data(data)
+        return self._statuses[data]
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""

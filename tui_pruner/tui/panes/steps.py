@@ -166,8 +166,7 @@ def proof_cell(proof: ProofView | None) -> tuple[str, str]:
     if not proof.equal:
         figure = f" {tiny(proof.relative_difference)}" if proof.verdict == "not equal" else ""
         return f"{proof.verdict.upper()}{figure}", f"bold {colours.BAD}"
-    word, exact = ("approximate", "") if proof.approximate else ("proved", "exact")
-    return f"{word} {tiny(proof.relative_difference) if proof.relative_difference else exact}".rstrip(), colours.GOOD
+    return f"proved {tiny(proof.relative_difference) if proof.relative_difference else 'exact'}", colours.GOOD
 
 
 def undone_cell(proof: ProofView | None) -> tuple[str, str]:

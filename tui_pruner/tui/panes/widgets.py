@@ -24,7 +24,7 @@ Compose = Callable[[int, int], Sequence[Text]]
 ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
 """For a width: the lines, and the number of the first and how many of them to see."""
 ONE_MORE = 2
-"""Lines to see where one is chosen: the next one too."""
+"""Lines to see where a cursor is: its own and the next."""
 
 
 class Lines(Widget):
@@ -59,7 +59,7 @@ class Lines(Widget):
         return len(self._texts)
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Render lines on one base style, which Textual would compute again for each."""
+        """Render lines on one base style, found once for all of them."""
         self._base = self.rich_style
         return super().render_lines(crop)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
@@ -26,6 +27,7 @@ from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, too_small
 from tui_pruner.tui.state import MOST_NOTES, Note
 
 if TYPE_CHECKING:
+    from tui_pruner.storage.sessions import KeptSessions
     from tui_pruner.tui.engine_session import EngineSession
 
 ENGINE = "engine"
@@ -158,12 +160,28 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
     async def _start_engine(self) -> None:
         self._process = self._process or await start_engine()
         await self._painted.wait()
+        reading = asyncio.create_task(self._read_sessions())
         # Only now: the messages' classes take a tenth of a second to import, and the first screen shall not wait for them.
         from tui_pruner.tui.engine_session import EngineSession
         from tui_pruner.tui.screens import workbench  # noqa: F401 (so that it is there when the model is)
 
+        await reading  # before the engine is asked: the workbench takes all that it posts
         self.engine = EngineSession(self, self.opening)
         await self.engine.start(self._process)
+
+    async def _read_sessions(self) -> None:
+        """Read the earlier sessions of this file, which the workbench resumes or takes measurements from."""
+
+        def read() -> KeptSessions:
+            from tui_pruner.storage.sessions import kept_sessions
+
+            return kept_sessions(self.opening.model, self.opening.data)
+
+        try:
+            self.opening = replace(self.opening, kept=await asyncio.to_thread(read))
+        except Exception as error:  # the model can be opened without them
+            keep_traceback(error)
+            self.note(one_line("reading the kept sessions", error), failed=True)
 
     def _beat(self) -> None:
         self._beats += 1

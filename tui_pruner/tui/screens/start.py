@@ -25,6 +25,8 @@ from tui_pruner.tui.screens.entry_list import ChooserInput, Entries, Entry
 from tui_pruner.tui.screens.file_picker import FilePicker, file_line, heading, recent_line
 
 BROWSE, DEMO, SESSION, FILE = "browse", "demo", "session:", "file:"
+MOST = 3
+"""Sessions in the list."""
 
 
 def start_entries(folder: Path) -> list[Entry]:
@@ -33,7 +35,7 @@ def start_entries(folder: Path) -> list[Entry]:
     known = {entry.path for entry in recent}
     near = [path for path in checkpoints_below(folder) if (folder / path).resolve() not in known]
     return [
-        *_part("Resume", [_unfinished(entry, number) for number, entry in enumerate(unfinished_sessions())]),
+        *_part("Resume", [_unfinished(entry) for entry in unfinished_sessions()[:MOST]]),
         *_part("Recent", [_recent(entry) for entry in recent]),
         *_part("This folder", [_near(path, folder / path) for path in near]),
         *_part("More", [Entry(_words("browse the folders", "ctrl+o"), BROWSE), *_demo()]),
@@ -44,8 +46,8 @@ def _part(title: str, entries: Sequence[Entry]) -> list[Entry]:
     return [Entry(lambda width: heading(title)), *entries] if entries else []
 
 
-def _unfinished(entry: Unfinished, number: int) -> Entry:
-    return Entry(_words(entry.title, ago(entry.left)), f"{SESSION}{number}")
+def _unfinished(entry: Unfinished) -> Entry:
+    return Entry(_words(entry.title, ago(entry.left)), f"{SESSION}{entry.id}")
 
 
 def _recent(entry: Recent) -> Entry:
@@ -153,9 +155,17 @@ class StartScreen(Screen[None]):
             folder = paths.demo_folder()
             self.post_message(ModelChosen(str(folder / "digits.pt"), str(folder / "digits.yaml")))
         elif key.startswith(SESSION):
-            self.post_message(SessionChosen(unfinished_sessions()[int(key.removeprefix(SESSION))].opening))
+            self._resume(key.removeprefix(SESSION))
         elif key.startswith(FILE):
             self.post_message(ModelChosen(key.removeprefix(FILE)))
+
+    def _resume(self, id: str) -> None:
+        """Resume a session as it is now: another window may have gone on with it, or have it, since the list was read."""
+        found = next((session for session in unfinished_sessions() if session.id == id), None)
+        if found is None:
+            self._say("this session is open in another window, or gone")
+        else:
+            self.post_message(SessionChosen(found.opening))
 
     def _say(self, problem: str) -> None:
         self._problem, self._path = problem, self.query_one(ChooserInput).value
