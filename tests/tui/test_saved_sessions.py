@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import threading
@@ -270,6 +271,20 @@ async def test_mark_of_the_last_half_second_is_saved_when_the_terminal_is_gone(s
         await desk.press("space")
         await desk.until(lambda: desk.state.marks == {"model.5"}, "the mark")
         assert not sessions.sessions()
+    (kept,) = sessions.sessions()
+    assert kept.marks == ["model.5"] and not kept.left
+
+
+async def test_mark_whose_write_has_not_begun_is_saved_when_the_terminal_is_gone(start, monkeypatch: pytest.MonkeyPatch):
+    go_on = asyncio.Event()
+    async with start() as desk:
+        autosave = desk.controllers.autosave
+        monkeypatch.setattr(autosave, "_write", go_on.wait)
+        await desk.go("model.5")
+        await desk.press("space")
+        await desk.until(lambda: desk.state.marks == {"model.5"} and autosave._due is None and autosave._writing.busy, "the write")
+        assert not sessions.sessions()
+    go_on.set()
     (kept,) = sessions.sessions()
     assert kept.marks == ["model.5"] and not kept.left
 

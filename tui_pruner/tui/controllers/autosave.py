@@ -79,9 +79,10 @@ class Autosave(Controller):
             self._offer(own)
 
     def end(self) -> None:
-        """Save what changed within the last half second, and release the session for other windows."""
+        """Save what is not on the disk yet, and release the session for other windows."""
         if self._due is not None:
             self._due.cancel()
+        if self._due is not None or self._writing.busy or self._accepted is not None:
             self._write_at_last()
         if self._file is not None:
             self._file.close()
@@ -182,7 +183,7 @@ class Autosave(Controller):
 
         if self._file is not None:
             self._file.close()
-        self._file = SessionFile(saved.id)
+        self._file = SessionFile(saved.id, saved.saved_at)
 
     def _restore(self, saved: SavedSession) -> None:
         """Restore what the engine does not know: marks, pending cuts and results."""
@@ -227,8 +228,8 @@ class Autosave(Controller):
 
         contents, measured = await asyncio.to_thread(read)
         before, lineage, as_taken = list(self.state.lineage), self.state.lineage, self._beside_work() == self._taken
-        lineage.merge_files({path: file_id(content) if content else "" for path, content in contents.items()})
         lineage.put(*(self._with_figures(stage, found) for stage, found in measured if found and lineage.stages.get(stage.id) is stage))
+        lineage.merge_files({path: file_id(content) if content else "" for path, content in contents.items()})
         if list(lineage) != before:
             self._taken = self._beside_work() if as_taken else self._taken
             self.store.touch("lineage")
