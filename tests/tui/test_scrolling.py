@@ -62,7 +62,7 @@ async def test_cursor_stays_in_sight_when_the_scrollbar_takes_the_width_of_a_lin
         assert await shows_cursor(pilot)
 
 
-async def test_a_pane_that_was_scrolled_away_from_its_cursor_stays_there_until_the_cursor_moves():
+async def test_a_pane_that_was_scrolled_away_from_its_cursor_stays_there_until_the_cursor_moves_or_it_shows_something_else():
     async with OnePane().run_test(size=(40, 12)) as pilot:
         pane = pilot.app.query_one(Pane)
         pane.draw_at(numbered(100, 50))
@@ -71,4 +71,7 @@ async def test_a_pane_that_was_scrolled_away_from_its_cursor_stays_there_until_t
         pane.draw_at(numbered(100, 50))
         assert not await shows_cursor(pilot)
         pane.draw_at(numbered(100, 51))
+        assert await shows_cursor(pilot)
+        pane.scroll_home(animate=False)
+        pane.draw_at(numbered(100, 51), "Other lines")
         assert await shows_cursor(pilot)

@@ -54,7 +54,7 @@ class Autosave(Controller):
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
         self._in_turn = asyncio.Lock()
-        self._statuses: dict[str | None, str] = {}
+        self._statuses: dict[str, str] = {}
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
         self._taking: NewestOnly[None] = NewestOnly(lambda _: self._take_figures_of_files(), keep_traceback)
 
@@ -281,12 +281,13 @@ class Autosave(Controller):
         return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
 
     def _status_of(self, data: str | None) -> str:
-        """The status of the data when it was first seen, so that metrics from before a change of it are not taken for later ones."""
+        """The status of the data when it was chosen, so that metrics from before a change of it are not taken for later ones."""
         from tui_pruner.storage.sessions import status_of_data
 
-        if data not in self._statuses:
-            self._statuses[data] = status_of_data(data)
-        return self._statuses[data]
+        statuses = self._statuses
+        if data is not None and data not in statuses:
+            statuses = self._statuses = {data: status_of_data(data)}
+        return statuses[data] if data is not None else ""
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""

@@ -134,7 +134,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         self._title = self.border_title = title
         self._lines = Lines()
         self._seen: tuple[object, ...] | None = None
-        """The lines last scrolled to, and among how many in what space."""
+        """The lines last scrolled to, and among how many, of what and in what space."""
 
     def action_half_page(self, way: int) -> None:
         """Scroll by half a page."""
@@ -164,7 +164,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
         def compose(width: int, _: int) -> Sequence[Text]:
             lines, at, rows = compose_at(width)
-            before, self._seen = self._seen, (at, rows, len(lines), self.size)
+            before, self._seen = self._seen, (title, at, rows, len(lines), self.size)
             if self._seen != before:
                 self.call_after_refresh(self.scroll_to_region, Region(0, at, 1, rows), animate=False, force=True)
             return lines
