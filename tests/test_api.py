@@ -61,6 +61,8 @@ NO_OPENINGS: list[tuple[dict[str, Any], str]] = [
     ({"example_inputs": (IMAGE,), "loss": 3}, "loss is a int: give a function"),
     ({"example_inputs": (IMAGE,), "imgsz": 64}, "imgsz: for a file of Ultralytics only"),
     ({"example_inputs": (IMAGE,), "classes": 3}, "classes: for a file of Ultralytics only"),
+    ({"example_inputs": (IMAGE,), "trust": 5}, "trust is a int"),
+    ({"example_inputs": (IMAGE,), "approximate": "no"}, "approximate is 'no': give True or False"),
 ]
 
 
@@ -80,7 +82,11 @@ WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
     (lambda session: session.preview([f"{LAYER}=30%"], round_to=0), "round_to is 0"),
     (lambda session: session.apply([f"{LAYER}=30%"], round_to=1.5), "round_to is 1.5"),  # type: ignore[arg-type]
     (lambda session: session.apply([f"{LAYER}=30%"], criterion=None), "are texts, not NoneType"),  # type: ignore[arg-type]
-    (lambda session: session.preview(["10=30%"]), "no layer '10' in this model; a block such as a Concat"),
+    (lambda session: session.preview([f"{LAYER}=30%"], round_to=None), "round_to is None"),  # type: ignore[arg-type]
+    (lambda session: session.preview(["10=30%"]), r"no layer '10' in this model; a block such as a Concat .* see layers\(\)"),
+    (lambda session: session.apply([f"{LAYER}=30%", f"{LAYER}=40%"]), f"{LAYER} is asked for 30% and for 40%: give one amount"),
+    (lambda session: session.apply([f"{LAYER}=30%"], criterion="taylor"), "call target with this criterion and data="),
+    (lambda session: session.front(["flops=50%"], "data.yaml", images=0), "images is 0"),
     (lambda session: session.explain(3), "are texts, not int"),  # type: ignore[arg-type]
     (lambda session: session.explain(LAYER, 3), "are texts, not int"),  # type: ignore[arg-type]
     (lambda session: session.target("latency=50%"), "a latency is found by timing"),
@@ -90,6 +96,8 @@ WRONG: list[tuple[Callable[[tp.Session], Any], str]] = [
     (lambda session: session.save(3), "the pruned model is named by a path"),  # type: ignore[arg-type]
     (lambda session: session.mask(3), "the masked model is named by a path"),  # type: ignore[arg-type]
     (lambda session: tp.apply_plan(MODULE, 3), "a plan is named by a path"),  # type: ignore[arg-type]
+    (lambda session: session.save("a\0b"), "a path has no zero byte"),
+    (lambda session: tp.adapter()(max), "an adapter is for classes"),
     (lambda session: tp.load(3, MODULE), "what was saved is named by a path"),  # type: ignore[arg-type]
 ]
 

@@ -41,6 +41,9 @@ def inputs():
 def trunk(net, x):
     return net[:3](x)
 
+def words(*args):
+    return None
+
 @torch.no_grad()
 def evaluate(net):
     return float(net(image).mean())
@@ -128,6 +131,7 @@ def test_weights_are_read_only_from_safetensors(call: Call, project: Path):
         ("own_net:inputs", "own_net:inputs", "gives a tuple"),
         ("own_net:another", "own_net:inputs", "gives another module each time"),
         ("own_net:build", "own_net:failing", "own_net:failing() raises"),
+        ("own_net:build", "own_net:words", "own_net:words gives a NoneType: give a tensor, a tuple of arguments"),
         ("own_net:ending", "own_net:inputs", "own_net:ending() raises SystemExit 4, which would end this program"),
         ("own_net:build", "own_net:interrupting", "own_net:interrupting() raises KeyboardInterrupt, which would end"),
         ("quits:build", "own_net:inputs", "quits cannot be imported from . or the installed packages (ProgramEnd: it raises SystemExit 1"),
@@ -137,6 +141,12 @@ def test_module_that_cannot_be_built_is_reported_in_one_line(call: Call, project
     (project / "quits.py").write_text("import sys; sys.exit(1)")
     answer = call("prune", "--model", model, "--inputs", inputs, "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 2 and said in answer.remarks[-1]
+
+
+def test_measure_that_is_no_number_is_reported_in_one_line(call: Call, project: Path):
+    answer = call("prune", *MODULE, "--evaluate", "own_net:words", "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 2 and "evaluate gives a NoneType: have it return a number" in answer.remarks[-1]
+    assert not (project / "small.tp").exists()
 
 
 def test_measure_or_forward_that_exits_is_reported_in_one_line(call: Call):

@@ -502,6 +502,7 @@ MORE: dict[str, Example] = {
     "convolution in four groups of more outputs than inputs": replace(convolved(last=16, groups=4, bias=False), tied=4),
     "convolution transposed": enlarged(last=4),
     "convolution transposed, depthwise": enlarged(groups=8),
+    "convolution transposed, two outputs for each channel": enlarged(last=16, groups=8),
     "convolution transposed in two groups": enlarged(last=4, groups=2),
     "bmm of channels and places": one(lambda b: torch.bmm(space(b), scores(b))[..., None]),
     "bmm of places and channels": one(lambda b: torch.bmm(scores(b), space(b).transpose(1, 2)).transpose(1, 2)[..., None]),
@@ -576,7 +577,6 @@ MORE_LOCKED: dict[str, Example] = {
     "permute of quarters, inside out": one(
         lambda b: b.view(b.shape[0], 2, 2, b.shape[1] // 4, *b.shape[2:]).permute(0, 3, 2, 1, 4, 5).flatten(1, 3), held="is folded across"
     ),
-    "convolution transposed, two outputs for each channel": replace(enlarged(last=16, groups=8), held="has a single channel"),
     "addmm with a weight that is computed": one(
         lambda b: torch.addmm(b.new_zeros(8), b.mean((2, 3)), b.new_ones((8, 8)))[..., None, None],
         held="summed against values that are no channels",

@@ -95,6 +95,11 @@ def test_explain_shows_the_couplings_inside_a_c2f(nano):
         ("model.9", "model.11", "9 and 11: Upsample at channel all 256, Concat at channel 0..255"),
         ("6.m.0.cv2", "6.m.1.cv2", "6.m.0.cv2 and 6.m.1.cv2: add in 6.m.0, add in 6.m.1"),
         ("22.cv2.0.2", None, "22.cv2.0.2 cannot be cut"),
+        (
+            "2.m.0.cv2",
+            None,
+            "2.m.0.cv2 touches 2.cv1 (output, as wide), 2.cv2 (input), 2.m.0.cv1 (input), nothing else",
+        ),
     ],
 )
 def test_explanation_has_a_summary_in_one_sentence(nano, a, b, summary):

@@ -339,7 +339,7 @@ CONSTRUCTS: dict[str, Case] = {
     ),
     # norms
     "a norm by the root of squares": between(
-        lambda net, x: net.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda: nn.RMSNorm(16), held="RMSNorm"
+        lambda net, x: net.norm(x.movedim(1, -1)).movedim(-1, 1), norm=lambda: nn.RMSNorm(16), held="mean mixes channels"
     ),
     "a norm of groups": between(lambda net, x: net.norm(x), norm=lambda: nn.GroupNorm(4, 16), held="group_norm normalises"),
     "a response over all channels": between(

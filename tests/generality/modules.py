@@ -233,7 +233,7 @@ CASES: dict[str, Case] = {
     "a weight used the other way round": Case(Borrowed, (torch.rand(3, 10),), cut=("inner", "code")),
     "a buffer written in training, a layer never used": Case(Training, image(), cut=("first",)),
     "dense connections": Case(Dense, image(), cut=("layers.0", "layers.2")),
-    "a method that is kept": Case(Bound, image(), held="is convolved with a weight that is computed"),
+    "a method that is kept": Case(Bound, image(), cut=("first", "second")),
     "a class called Attention": Case(
         lambda: Between(lambda net, x: net.attend(x), attend=Attention()), image(), cut=("first", "attend.qkv")
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import tui_pruner as tp
+from tests.core.independent import zero_removed_slices
 from tui_pruner.core.model.copies import modules_of
 from tui_pruner.core.pruning.proof import prove
 from tui_pruner.core.pruning.surgery import cut
@@ -32,6 +32,14 @@ class Tokens(nn.Module):
         for norm, up, down in zip(self.norms, self.up, self.down):
             x = x + down(F.gelu(up(norm(x))))
         return self.last(self.norms[2](x))
+
+
+class RootMeanSquares(Tokens):
+    """The same with norms that divide by the root of the mean of squares."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.RMSNorm(24, eps=1e-5) for _ in range(3))
 
 
 class FirstDimension(nn.LayerNorm):
@@ -80,6 +88,7 @@ def images() -> nn.Module:
 
 CASES: dict[str, Any] = {
     "layer norms": (Tokens, (2, 7, 6), "read", ("norms.0", "norms.1", "norms.2")),
+    "root mean squares": (RootMeanSquares, (2, 7, 6), "read", ("norms.0", "norms.1", "norms.2")),
     "a group norm": (images, (2, 3, 12, 12), "0", ("1",)),
     "a layer norm of images": (images, (2, 3, 12, 12), "3", ("4",)),
     "a response norm": (lambda: WithResponseNorm(first=True), (2, 3, 9, 9), "up", ("norm",)),
@@ -95,18 +104,14 @@ def made(name: str) -> tuple[nn.Module, tuple[Tensor]]:
         if isinstance(norm, (nn.LayerNorm, nn.GroupNorm, ResponseNorm)):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias)
+        if isinstance(norm, nn.RMSNorm):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
     return net, (torch.randn(shape),)
 
 
 def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
     """A copy in float64 whose weights for removed channels are zero, and whose normalisations see the kept channels alone."""
-    twin = copy.deepcopy(net).double()
-    parameters = dict(twin.named_parameters())
-    for name, dims in kept.items():
-        for dim, indices in dims.items():
-            gone = torch.ones(parameters[name].shape[int(dim)], dtype=torch.bool)
-            gone[indices] = False
-            parameters[name].data.index_fill_(int(dim), gone.nonzero().flatten(), 0)
+    twin = zero_removed_slices(net, kept).double()
 
     def over(left: list[int]) -> Any:
         def hook(norm: Any, args: Any, output: Tensor) -> Tensor:
@@ -125,6 +130,14 @@ def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
 
         return hook
 
+    def by_squares(left: list[int]) -> Any:
+        def hook(norm: Any, args: Any, output: Tensor) -> Tensor:
+            found, at = torch.zeros_like(output), args[0][..., left]
+            found[..., left] = at / (at.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight[left]
+            return found
+
+        return hook
+
     def respond(left: list[int]) -> Any:
         def hook(norm: Any, args: Any, output: Tensor) -> Tensor:
             x, found = args[0].movedim(norm.dim, -1), torch.zeros_like(output.movedim(norm.dim, -1))
@@ -135,11 +148,11 @@ def by_hand(net: nn.Module, kept: dict[str, Any]) -> nn.Module:
 
         return hook
 
+    ways: tuple[Any, ...] = ((ResponseNorm, respond), (nn.RMSNorm, by_squares), ((nn.LayerNorm, nn.GroupNorm), over))
     for path, norm in twin.named_modules():
-        if f"{path}.weight" in kept and isinstance(norm, ResponseNorm):
-            norm.register_forward_hook(respond(kept[f"{path}.weight"]["0"]))
-        elif f"{path}.weight" in kept and isinstance(norm, (nn.LayerNorm, nn.GroupNorm)):
-            norm.register_forward_hook(over(kept[f"{path}.weight"]["0"]))
+        for kinds, way in ways:
+            if f"{path}.weight" in kept and isinstance(norm, kinds):
+                norm.register_forward_hook(way(kept[f"{path}.weight"]["0"]))
     return twin
 
 

@@ -14,6 +14,7 @@ from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult, CompressStage
 from tui_pruner.storage.recipe import read_recipe, recipe_from_lines, write_recipe
+from tui_pruner.tui.controllers.base import ask_to_cancel
 from tui_pruner.tui.job_specs.compression import default_lines, edit, figure, parsed_recipe, settings_of, stage_states, stage_words
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobSpec, QueuedJob
 from tui_pruner.tui.panes.widgets import Lines
@@ -163,3 +164,14 @@ def test_result_of_a_compression_has_a_line_and_one_for_each_stage():
         figure(result.model_copy(update={"output": None, "stopped": "flops=90% loses 0.4"}))
         == "nothing was good enough: flops=90% loses 0.4"
     )
+
+
+def test_question_before_a_compression_is_cancelled_says_that_finished_stages_are_kept(tmp_path: Path):
+    asked: list[str] = []
+
+    class Dialogs:
+        def confirm(self, title: str, text: str, answers: Any, then: Any) -> None:
+            asked.append(text)
+
+    ask_to_cancel(Dialogs(), None, waiting_compression(tmp_path))  # type: ignore[arg-type]
+    assert asked == ["Its finished stages are kept, and it resumes from them; what the present one has done so far is lost."]

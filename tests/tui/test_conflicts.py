@@ -54,6 +54,7 @@ async def test_detail_shows_both_layers_and_the_ways_out(desk):
     text = " ".join(line.split("││")[1].strip(" │") for line in desk.text.splitlines() if "││" in line)
     assert f"conflict: {FIRST} (20%) and {SECOND} (40%)" in text
     assert f"T 1 −20% of {FIRST}; {SECOND} is also affected" in " ".join(text.split())
+    assert "keeps ? of 64" in text and "Saves" not in text and "Dry run" not in text, "no figures of cuts that are not made"
     assert f"T 2 −40% of {SECOND}; {FIRST} is also affected" in " ".join(text.split())
 
 

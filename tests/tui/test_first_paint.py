@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from textual.css import stylesheet
 
+from tests.tui.conftest import Start
 from tests.tui.helpers import Desk, until
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.screens.start import StartScreen
+from tui_pruner.tui.screens.workbench import Workbench
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -29,6 +31,17 @@ async def test_map_has_its_lines_before_its_first_layout(desk: Desk):
     await desk.press("m")
     assert [line.plain for line in pane._lines._texts] == drawn
     await desk.press("escape")
+
+
+@pytest.mark.parametrize(("width", "expected"), [(60, "-narrow"), (120, "-wide")])
+async def test_workbench_is_laid_out_for_its_size_from_the_first_paint(
+    start: Start, monkeypatch: pytest.MonkeyPatch, width: int, expected: str
+):
+    arranged: list[bool] = []
+    mounted = Workbench.on_mount
+    monkeypatch.setattr(Workbench, "on_mount", lambda screen: (arranged.append(screen.has_class(expected)), mounted(screen))[1])
+    async with start(size=(width, 20)):
+        assert arranged == [True]
 
 
 async def test_stylesheet_is_parsed_once_until_the_colours_change(monkeypatch: pytest.MonkeyPatch):

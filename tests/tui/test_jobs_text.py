@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from tui_pruner.domain.errors import JobError
 from tui_pruner.engine.job_messages import JobProgress, ValidationParameters
 from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import DONE, FAILED, JobOutcome, ProgressRate, QueuedJob
-from tui_pruner.tui.panes.jobs import Activity, counted, job_detail_lines, job_lines, list_lines, note_lines, unfinished_jobs
+from tui_pruner.tui.panes.jobs import (
+    Activity,
+    counted,
+    job_detail_lines,
+    job_lines,
+    list_lines,
+    note_lines,
+    progress_lines,
+    unfinished_jobs,
+)
 from tui_pruner.tui.screens import all_jobs as log_tail
 from tui_pruner.tui.screens.all_jobs import LogTail, plain_lines, window
 
@@ -70,8 +80,25 @@ def test_job_without_a_count_shows_its_current_phase():
     assert len(job_lines(Activity(made, now=30.0), 51)) == 1
 
 
+def test_phase_of_a_recipe_is_not_said_twice_in_two_lines():
+    made = job("compress", "flops=60%")
+    made.spec = replace(made.spec, recipe={"target": "flops=60%"})
+    made.start(10.0, Path("job.log"))
+    made.progress = JobProgress(done=0, total=0, doing="plan: reading the layers' inputs")
+    for width in (30, 50, 80):
+        lines = [line.plain for line in progress_lines(made, 30.0, width)]
+        assert sum("plan: reading" in line for line in lines) == 1, width
+
+
+def test_job_without_an_estimate_says_once_how_long_it_runs():
+    made = job("validate", "step 1", done=64)
+    (state, *_) = (line.plain for line in job_detail_lines(made, 0, 30.0, 60))
+    assert state == "running for 20 s, 64 of 64"
+
+
 def test_results_without_words_or_with_a_long_one_keep_all_their_letters():
-    assert [line.plain.strip() for line in note_lines([("", True), ("", False)], 46, 6)] == [GLYPHS.bad, GLYPHS.good]
+    signs = [line.plain.strip() for line in note_lines([("", True), ("", False), ("", None)], 46, 6)]
+    assert signs == [GLYPHS.bad, GLYPHS.good, GLYPHS.minus], "what was cancelled was not done"
     path = "/data/sets/in/a/path/without/any/blank/that/is/longer/than/the/line/best-pruned.pt"
     lines = [line.plain for line in note_lines([(f"best.pt wrote {path}, 5.9 MB, 3.2 s", True)], 48, 6)]
     assert path in "".join(line[2:] for line in lines) and all(len(line) <= 48 for line in lines) and lines[-1].endswith("3.2 s")

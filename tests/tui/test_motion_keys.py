@@ -6,7 +6,7 @@ import pytest
 from rich.text import Text
 
 from tests.tui.helpers import Desk
-from tui_pruner.tui.actions import SLIDER, STAGES, STEPS_PANE
+from tui_pruner.tui.actions import DETECTIONS, SLIDER, STAGES, STEPS_PANE
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.panes.bars import fitting, footer_lines, with_short_labels, with_steps_key
 
@@ -66,6 +66,12 @@ def test_narrow_footers_keep_the_way_back_and_the_key_of_the_hidden_steps():
     for width, words in ((80, "enter go  space compare"), (120, "enter go there  space compare with")):
         line = fitting(with_short_labels(stages, width), width).plain
         assert words in line and "tab tree/front" in line and "escape back" in line and len(line) <= width
+    images = [action for action in ACTIONS if action.footer and (action.pane == DETECTIONS or action.id == "help")]
+    line = fitting(with_short_labels(images, 60), 60, disabled={"cancel-detections"}).plain
+    assert "p pictures" in line and "left k prev  right j next" in line and "escape back" in line
+    for leading in ("", "multiples of 2", "12 layers marked"):
+        line = footer_lines(ACTIONS, 60, 1, leading, pane=SLIDER)[0].plain
+        assert "escape put back" in line and "enter keep" in line, "both ways out"
     assert with_steps_key(Text("no steps yet"), 58).plain == f"{'no steps yet':42}s steps and jobs"
     full = Text("x" * 41)
     assert with_steps_key(full, 58) is full

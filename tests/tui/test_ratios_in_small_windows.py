@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from tests.terminal import Terminal
-from tests.tui.helpers import check_golden
+from tests.tui.helpers import check_golden, unwrapped
 from tests.tui.test_many_layers import choose
 from tui_pruner.domain.cuts import Amount
-from tui_pruner.tui.job_specs.compression import RECIPE
+from tui_pruner.tui.job_specs.compression import RECIPE, settings_of
 from tui_pruner.tui.screens.forms import Chooser, RecipeForm
+from tui_pruner.tui.screens.prompts import PathPrompt
 
 LAYER = "model.5"
 HELD = 60
@@ -25,7 +27,7 @@ async def test_amount_is_typed_in_the_focused_pane_which_keeps_the_focus(desk, p
     await desk.press(*panes)
     focused = desk.app.focused
     await desk.press("3")
-    assert desk.line(f"Remove % of {LAYER}").split()[-1] == "3"
+    assert desk.line(f"Remove % of {LAYER}").split() == ["Remove", "%", "of", LAYER, "3", "enter", "escape"]
     await desk.press("0", "enter")
     assert desk.state.pending.amounts == {LAYER: Amount.share(30)} and desk.app.focused is focused
     await desk.press("equals_sign", "9", "6", "enter")
@@ -34,6 +36,19 @@ async def test_amount_is_typed_in_the_focused_pane_which_keeps_the_focus(desk, p
     assert desk.state.pending.amounts == {LAYER: Amount.share(20)}
     await desk.previewed()
     assert "3.01M→2.9" in desk.text.splitlines()[1]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(("width", "keys"), [(60, "enter  escape"), (80, "enter confirm  escape cancel")])
+async def test_line_says_its_keys_in_as_many_words_as_there_is_room_for(desk, width: int, keys: str):
+    beside = "name, type, section or status"
+    await desk.calm((width, 20))
+    for key in "/p":
+        await desk.press(key)
+        await desk.until(lambda: beside in desk.text and keys in desk.line(beside), "the keys of the line")
+        assert desk.line(beside).rstrip().endswith(f"  {keys}")
+        await desk.press("escape")
+    assert desk.app.focused is desk.bench.query_one("#tree")
 
 
 THUMB = re.compile("[▁▂▃▄▅▆▇]")
@@ -76,6 +91,24 @@ async def test_recipe_form_shows_all_words_and_the_settings_of_each_stage(desk, 
     text = desk.text
     for words in (*(item.meaning for item in RECIPE), "flops=60%", "recipe.yaml", "images=64 ratios", "^o open", "Esc cancel"):
         assert words in text, words
+    for item in RECIPE:
+        assert desk.app.focused.id == item.stage
+        told = settings_of(item.stage)
+        await desk.until(lambda told=told: told in unwrapped(desk.app), f"{told}, to its end")
+        await desk.press("tab")
+    await desk.press("escape")
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_reason_of_a_refused_target_is_in_sight_to_its_end(desk):
+    await desk.calm((60, 20))
+    await desk.press("t")
+    await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+    desk.app.screen.query_one(Input).value = "60"
+    await desk.press("enter")
+    reason = "cannot read the target '60': write what shall be left, by flops, params, bytes, latency, such as flops=70%"
+    await desk.until(lambda: reason in unwrapped(desk.app), "the whole reason")
+    assert any(line.split() == ["││", "▊", "60", "▎", "│", "│"] for line in desk.text.splitlines()), "and the line that it is about"
     await desk.press("escape")
 
 

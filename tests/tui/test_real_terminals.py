@@ -50,7 +50,7 @@ def test_window_is_resized_and_a_whole_cut_is_made_with_the_mouse(tmp_path: Path
         terminal.wait_for("Backbone")
         assert "needs 60x15" not in terminal.text
         resize(terminal, 40, 30)
-        terminal.wait_for("40x30")
+        terminal.wait_for(r"40x30; tui-pruner\s+needs 60x15[.]")
         resize(terminal, 160, 50)
         terminal.wait_for(lambda text: is_fully_painted(text.splitlines()))
         click_on_text(terminal, "7 Conv")

@@ -15,7 +15,10 @@ from tui_pruner.storage import paths
 from tui_pruner.storage.sessions import SavedSession, SessionFile
 from tui_pruner.storage.trust import fingerprint
 from tui_pruner.tui import opening
+from tui_pruner.tui.actions import keymap_of, use
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.drawing import ASCII, UNICODE
 from tui_pruner.tui.opening import Opening, checkpoints_below, recent_checkpoints, remember
 from tui_pruner.tui.screens import help as first_run
 from tui_pruner.tui.screens.start import StartScreen
@@ -37,6 +40,8 @@ async def test_typed_path_is_opened_a_missing_one_explained_and_the_opened_one_l
         assert "Which checkpoint" in screen_text(app) and "demo" in screen_text(app)
         await pilot.press(*"nowhere.pt", "enter")
         await until(pilot, lambda: "nowhere.pt does not exist" in screen_text(app), "the explanation")
+        await pilot.press("backspace")
+        await until(pilot, lambda: "does not exist" not in screen_text(app), "no word about a text that is gone")
         app.screen.query_one(Input).value = str(tiny_checkpoint)
         await pilot.press("enter")
         await wait_for_model(app, pilot)
@@ -49,7 +54,7 @@ async def test_invalid_checkpoint_returns_to_the_start_screen_with_the_reason(tm
     app = PrunerApp(Opening("notes.pt"))
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, StartScreen) and "notes.pt" in screen_text(app), "the start screen")
-        assert "Which checkpoint" in screen_text(app)
+        assert "Which checkpoint" in screen_text(app) and "is not" in screen_text(app), "the reason stays with the path that it is about"
         assert [entry.path.name for entry in recent_checkpoints()] != ["notes.pt"]
 
 
@@ -144,6 +149,13 @@ async def test_hint_of_the_first_run_disappears_with_the_first_key_which_still_w
     assert not first_run.is_now()
 
 
+@pytest.mark.parametrize("signs", [UNICODE, ASCII])
+def test_hint_of_the_first_run_has_no_line_that_is_cut(monkeypatch, signs):
+    use(keymap_of(ACTIONS, {}))
+    monkeypatch.setattr(first_run, "GLYPHS", signs)
+    assert max(line.cell_len for line in first_run.hint_lines()) <= first_run.HINT_WIDTH
+
+
 async def test_engine_that_the_app_does_not_use_is_ended(monkeypatch):
     started = []
 
@@ -160,3 +172,24 @@ async def test_engine_that_the_app_does_not_use_is_ended(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         await with_engine("best.pt")
     assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("width", [60, 80])
+async def test_notification_shows_its_last_word_however_long_it_is(width: int):
+    app = PrunerApp(None)
+    async with app.run_test(size=(width, 24), notifications=True) as pilot:
+        await wait_for_start_screen(app, pilot)
+        for length in range(width // 2, width):
+            app.clear_notifications()
+            app.notify("x" * (length - 3) + " 99", timeout=60, markup=False)
+            await until(pilot, lambda: "xx" in screen_text(app), f"the notification of {length}")
+            assert any(line.rstrip("│ ").endswith(" 99") for line in screen_text(app).splitlines()), length
+
+
+def test_session_to_resume_is_described_by_what_it_has():
+    def title(steps: int, **asked: str) -> str:
+        return opening._title(SavedSession(id="1", model="runs/best.pt", plan={}, steps=steps, asked=asked))
+
+    assert title(0, one="30%") == "best.pt: 1 ratio not applied", "no steps need no words, which a small window would cut"
+    assert title(2, one="30%", two="20%") == "best.pt: 2 steps, 2 ratios not applied"
+    assert title(0) == "best.pt: 0 steps" and title(1) == "best.pt: 1 step"

@@ -126,6 +126,7 @@ def test_ascii_without_colour_sends_only_ascii_bold_dim_and_reverse(tmp_path: Pa
     with Listener([*COMMAND, "--ascii"], 100, 30, cwd=tmp_path, env={"NO_COLOR": "1"}) as terminal:
         walk(terminal)
         assert max(terminal.sent) < 128 and len(terminal.sent) > 10_000
+        assert b"??" not in terminal.sent, "a sign that has no ASCII"
         codes = {code.decode() for code in SGR.findall(bytes(terminal.sent))}
         assert {code for code in codes if COLOUR_CODE.search(code)} == set()
         assert any("7" in code.split(";") for code in codes)

@@ -10,7 +10,7 @@ from textual.widgets import Input, Static
 
 from tests.bad_files import RunsACommand
 from tests.own_modules import own_checkpoint, own_modules
-from tests.tui.helpers import screen_text, until
+from tests.tui.helpers import screen_text, until, unwrapped
 from tui_pruner.storage.trust import VARIABLE, fingerprint, remember, remembered
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
@@ -65,6 +65,15 @@ async def test_escape_returns_to_the_start_screen_and_nothing_ran(untrusted: Pat
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, StartScreen), "the start screen")
     assert not untrusted.with_name("canary").exists() and remembered() == ()
+
+
+async def test_question_is_read_as_a_whole_in_the_smallest_window(untrusted: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(untrusted.parent)
+    app = PrunerApp(Opening("own.pt", imgsz=64))
+    async with app.run_test(size=(60, 20)) as pilot:
+        question = await asked(app, pilot)
+        await until(pilot, lambda: " ".join(question.split()) in unwrapped(app), "the question from its first word to its last")
+        assert "▊" in screen_text(app) and "Esc cancel" in screen_text(app)
 
 
 async def test_model_made_by_the_app_from_a_trusted_one_is_opened_without_a_question(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from tui_pruner.core.pruning.plan import Step
     from tui_pruner.core.pruning.preview import Size
     from tui_pruner.core.search.targets import Target
     from tui_pruner.domain.cuts import Request
@@ -123,7 +124,7 @@ def requests_of(cuts: Sequence[str], criterion: str, round_to: int) -> list[Requ
     """
     from tui_pruner.domain.cuts import parse_request
 
-    demand_counts(round_to=round_to)
+    demand_count("round_to", round_to)
     texts(criterion, 'criteria such as "l2"')
     return [parse_request(text, criterion, round_to) for text in texts(cuts, 'cuts such as "6=30%"')]
 
@@ -136,9 +137,18 @@ def demand_counts(**counts: Any) -> list[str]:
     """
     given = {name: value for name, value in counts.items() if value is not None}
     for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise RequestError(f"{name} is {value!r}: give a whole number from 1")
+        demand_count(name, value)
     return list(given)
+
+
+def demand_count(name: str, value: Any) -> None:
+    """Refuse an argument that is not a whole number from 1.
+
+    Raises:
+        RequestError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise RequestError(f"{name} is {value!r}: give a whole number from 1")
 
 
 def demand_sizes(targets: list[Target], otherwise: str) -> list[Target]:
@@ -154,6 +164,29 @@ def demand_sizes(targets: list[Target], otherwise: str) -> list[Target]:
     return targets
 
 
+def some_cuts(step: Step) -> Step:
+    """Return a planned step, if it cuts anything.
+
+    Raises:
+        RequestError: it does not.
+    """
+    if not step.cuts:
+        raise RequestError("the target is reached already: ask for less, or undo a step first")
+    return step
+
+
+def demand_kinds(trust: Any, approximate: Any) -> None:
+    """Refuse options of `tp.open` of the wrong type.
+
+    Raises:
+        RequestError: either has another type.
+    """
+    if trust is not None and not isinstance(trust, str):
+        raise RequestError(f"trust is a {type(trust).__name__}: give the first digits of the file's SHA-256, as a text")
+    if not isinstance(approximate, bool):
+        raise RequestError(f"approximate is {approximate!r}: give True or False")
+
+
 def file_of(given: Any, what: str) -> Path:
     """Return a path; `what` it is the path of.
 
@@ -162,7 +195,34 @@ def file_of(given: Any, what: str) -> Path:
     """
     if not isinstance(given, (str, os.PathLike)):
         raise RequestError(f"{what} is named by a path, not by a {type(given).__name__}")
+    if "\0" in str(given):
+        raise RequestError(f"{what} is named by {str(given)!r}: a path has no zero byte")
     return Path(given)
+
+
+IN_PYTHON = {
+    "calibrate it first (--data DATA.yaml)": "call target with this criterion and data=",
+    ", see inspect": ", see layers()",
+}
+"""What error messages name for the command line, with what a script does."""
+
+
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Name in error messages what a script can do, in place of commands and options.
+
+    Raises:
+        RequestError: the same, in other words.
+    """
+    try:
+        yield
+    except RequestError as error:
+        said = str(error)
+        for command, call in IN_PYTHON.items():
+            said = said.replace(command, call)
+        if said == str(error):
+            raise
+        raise RequestError(said) from error
 
 
 @contextmanager

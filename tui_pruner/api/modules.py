@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_sizes, file_of, run_on_batches
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, run_on_batches
 from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
 
@@ -113,14 +113,18 @@ class ModuleSession(Session):
         """Return the metric of the model as it is now, by the function `evaluate` of `tp.open`.
 
         Raises:
-            RequestError: none was given.
+            RequestError: none was given, or it returns no number.
             ProgramEnd: it would have ended this program.
         """
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
         model = self.model()
         with user_code("evaluate"):
-            return float(self._evaluate(model))
+            measured: Any = self._evaluate(model)
+        try:
+            return float(measured)
+        except (TypeError, ValueError, RuntimeError):
+            raise RequestError(f"evaluate gives a {type(measured).__name__}: have it return a number") from None
 
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
@@ -140,6 +144,7 @@ class ModuleSession(Session):
         from tui_pruner.core.search.targets import parse_target
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
+        demand_count("images", images)
         aims = demand_sizes([parse_target(text) for text in aims_of(targets)], "for a module give flops, params or bytes")
         analysis, base = self._steps.analysis, self._steps.removal
         if data is None:
@@ -275,6 +280,9 @@ def adapter(*classes: type[nn.Module]) -> Callable[[Callable[..., None]], Callab
         RequestError: one of them is not a class of modules, or what is decorated is not a function.
     """
     from tui_pruner.core.tracing.adapters import register_own
+
+    if not classes:
+        raise RequestError("an adapter is for classes: name them, as in @adapter(Attention)")
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         register_own(dict.fromkeys(classes, function))

@@ -4,7 +4,6 @@
 
     session = tp.open("best.pt")                                   # or: tp.open(module, example_inputs=(x,))
     session.apply(["6=30%"])
-    session.prove()
     session.save("small.pt")
 
 Shapes are [batch, channels, height, width]; sizes are numbers of parameters, floating-point operations of one image (for a module: of one
@@ -97,6 +96,7 @@ def open(
     """
     options: dict[str, Any] = {"evaluate": evaluate, "loss": loss, "adapters": adapters, "forward": forward, "approximate": approximate}
     sides = arguments.demand_counts(imgsz=imgsz, classes=classes)
+    arguments.demand_kinds(trust, approximate)
     called = example_inputs is not None or bool(kwargs)
     if not isinstance(model, (str, Path)) or (called and Path(model).suffix.lower() in (".pt", ".pth")):
         from tui_pruner.api.modules import open_module
@@ -169,6 +169,7 @@ class Session:
             found[name] = Layer(*layer_widths(analysis, widths, layer), view.status, view.reason, view.parameters, view.flops)
         return found
 
+    @arguments.in_python()
     def explain(self, a: str, b: str | None = None) -> Explanation:
         """Return why cutting a's outputs changes b, or everything that it changes.
 
@@ -180,6 +181,7 @@ class Session:
         arguments.texts([a] if b is None else [a, b], 'layers such as "model.6.cv1"')
         return explain(self._steps.analysis, a, b)
 
+    @arguments.in_python()
     def preview(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Preview:
         """Return the effect of cuts such as "6=30%", "model.6.m.1=drop" or "classes=person,car"; nothing is changed.
 
@@ -198,6 +200,7 @@ class Session:
         changed = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         return Preview(before.size, after.size, changed, tuple(one.message for one in found.contradictions))
 
+    @arguments.in_python()
     def apply(self, cuts: Sequence[str], criterion: str = "l2", round_to: int = 1) -> Step:
         """Apply cuts as a step.
 
@@ -205,8 +208,8 @@ class Session:
             ConflictError: two of them ask one group for different widths.
             RequestError: a cut is impossible for this model.
         """
-        self._refit = None
-        return self._steps.apply(arguments.requests_of(cuts, criterion, round_to)).step
+        step, self._refit = self._steps.apply(arguments.requests_of(cuts, criterion, round_to)).step, None
+        return step
 
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
@@ -227,9 +230,8 @@ class Session:
                 raise RequestError(point.stopped)
             self.load(point.plan)
             return self.steps[-1]
-        aims = arguments.demand_sizes(
-            [parse_target(text) for text in wanted], "data= the yaml of a data set, or have `tui-pruner plan` do it"
-        )
+        otherwise = "data= the yaml of a data set, or have `tui-pruner plan` do it"
+        aims = arguments.demand_sizes([parse_target(text) for text in wanted], otherwise)
         found = Planner(self._steps.analysis, self._steps.removal).plan(aims, criterion or "l2")
         if found.step is None:
             raise RequestError(found.stopped)
@@ -246,6 +248,7 @@ class Session:
         from tui_pruner.engine.search_messages import PlanningParameters
         from tui_pruner.jobs.plan import run_planning
 
+        arguments.demand_count("images", images)
         plan = self._steps.plan.plain() if self._steps.steps else None
         asked = arguments.points_of(points)
         parameters = PlanningParameters(**{**self._fields(data), "images": images}, plan=plan, points=asked, criterion=criterion)
@@ -304,13 +307,13 @@ class Session:
 
     def undo(self) -> None:
         """Undo the last step."""
-        self._refit = None
         self._steps.undo()
+        self._refit = None
 
     def redo(self) -> None:
         """Apply the last undone step again."""
-        self._refit = None
         self._steps.redo()
+        self._refit = None
 
     def plan(self) -> dict[str, Any]:
         """Return the steps so far as plain data, as in a plan's file."""
@@ -324,8 +327,8 @@ class Session:
         """
         from tui_pruner.core.pruning.plan import read_plan
 
-        self._refit = None
         self._steps.load(dict(plan) if isinstance(plan, Mapping) else read_plan(arguments.file_of(plan, "a plan")).plain())
+        self._refit = None
 
     def flow(self) -> list[BlockFlow]:
         """Return where every block's channels come from now: its sources with their offsets, and why widths in a row need not match."""
@@ -378,7 +381,6 @@ class Session:
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
 
     def _now(self) -> nn.Module:
-        """The session's own model as it is now."""
         if self._refit is not None:
             return self._refit.model
         return self._proved() if self._steps.steps else self.checkpoint.model
@@ -386,7 +388,7 @@ class Session:
     def _append(self, step: Step) -> Step:
         """Make a planned step one of the session's."""
         plain = self._steps.plan.plain()
-        self.load({**plain, "steps": [*plain["steps"], step.model_dump(mode="json")]})
+        self.load({**plain, "steps": [*plain["steps"], arguments.some_cuts(step).model_dump(mode="json")]})
         return self.steps[-1]
 
     def _fields(self, data: str | Path) -> dict[str, Any]:

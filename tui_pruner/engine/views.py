@@ -11,6 +11,7 @@ import numpy as np
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.checkpoint import Checkpoint, stages_of
+from tui_pruner.core.model.copies import tensor_at
 from tui_pruner.core.model.layers import Block, ModelLayer, widths_as_built
 from tui_pruner.core.pruning.explain import explain, in_words, joined, status_of, why_read
 from tui_pruner.core.pruning.masks import mask_of, plan_in_mask
@@ -147,16 +148,16 @@ def layer_view(analysis: Analysis, arithmetic: Arithmetic, layer: ModelLayer) ->
 
 
 def layer_widths(analysis: Analysis, widths: Widths, layer: ModelLayer) -> tuple[int, int]:
-    """A layer's input and output channels; a depthwise convolution's are the same. Axes that the trace does not know are never cut.
-
-    A layer in a dropped block has none.
-    """
+    """A layer's input and output channels; none in a dropped block. Axes that the trace does not know are never cut."""
     if inside(layer.path, widths.dropped):
         return 0, 0
     coupling = analysis.coupling
     output = coupling.output_axes.get(layer.path)
-    reads = coupling.input_axes.get(layer.path, output if output and coupling.roles[output] == "depthwise" else None)
+    reads = coupling.input_axes.get(layer.path)
     built = widths_as_built(analysis.skeleton.get_submodule(layer.path)) if reads is None or output is None else (0, 0)
+    if reads is None and output is not None and coupling.roles[output] == "depthwise":
+        size = tensor_at(analysis.skeleton, output.parameter).shape[output.dim]
+        return widths.axis(output) * (built[0] or size) // size, widths.axis(output) * (built[1] or size) // size
     return widths.axis(reads) if reads else built[0], widths.axis(output) if output else built[1]
 
 

@@ -103,8 +103,9 @@ def unfinished_sessions() -> list[Unfinished]:
 
 
 def _title(session: SavedSession) -> str:
-    asked = f", {plural(len(session.asked), 'ratio')} not applied" if session.asked else ""
-    return f"{Path(session.model).name}: {plural(session.steps, 'step')}{asked}"
+    steps = [plural(session.steps, "step")] if session.steps or not session.asked else []
+    asked = [f"{plural(len(session.asked), 'ratio')} not applied"] if session.asked else []
+    return f"{Path(session.model).name}: {', '.join([*steps, *asked])}"
 
 
 PATTERNS = ("*.pt", "weights/*.pt", "runs/*/*/weights/best.pt", "runs/*/weights/best.pt")

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from tui_pruner.tui.panes.front import TargetSlider
 
 MOST_NOTES = 20
+Note = tuple[str, bool | None]
+"""A line of the jobs pane, and whether it reports a failure; None where it reports neither a failure nor a result."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class AppState:
     no_detail: str = ""
     no_dry_run: str = ""
     doing: str = ""
-    notes: Sequence[tuple[str, bool]] = ()
+    notes: Sequence[Note] = ()
     automatic: bool = True
     refitting: bool = False
     criterion_chosen: bool = False
@@ -374,8 +376,8 @@ class Store:
         gone = {} if pending else {"preview": None, "no_preview": ""}
         self.update(pending=pending, dry_run=None, no_dry_run="", **gone)
 
-    def note(self, text: str, failed: bool = False) -> None:
-        """Add a line to the jobs pane."""
+    def note(self, text: str, failed: bool | None = False) -> None:
+        """Add a line to the jobs pane; `failed` is None for what neither failed nor was done."""
         self.update(notes=[*self.state.notes, (text, failed)][-MOST_NOTES:])
 
 

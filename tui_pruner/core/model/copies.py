@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -87,7 +89,9 @@ def without_weights(model: nn.Module) -> nn.Module:
             known[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
         return known[id(tensor)]
 
-    skeleton = _copied(model, on_meta, {})
+    known_modules: dict[int, nn.Module] = {}
+    skeleton = _copied(model, on_meta, known_modules)
+    redirect(known_modules)
     forget_caches(skeleton)
     return skeleton
 
@@ -105,14 +109,17 @@ def sharing_weights(model: nn.Module, twins: dict[int, nn.Module] | None = None)
 
     `twins` receives the copy of each module, by the identity of the module.
     """
-    return _copied(model, None, {} if twins is None else twins)
+    known = {} if twins is None else twins
+    copy = _copied(model, None, known)
+    redirect(known)
+    return copy
 
 
 def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, known: dict[int, nn.Module], path: str = "") -> nn.Module:
     """A module in evaluation mode with its own attribute tables and copied children; `tensor_of` replaces tensors.
 
     `copy.deepcopy` is ten times slower, since it walks every attribute, and `eval()` takes twice as long as the copy. The `__new__` of
-    `torch.fx` modules would make another class, without the module's forward.
+    `torch.fx` modules would make another class, without the module's forward. Attributes that name other modules are for `redirect`.
 
     Raises:
         TraceError: a part is TorchScript.
@@ -127,8 +134,6 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, kno
         kind = type(value)
         if kind is dict or kind is list or name in OWN_TABLES:
             value = value.copy() if value else kind()  # copies of empty ordered dicts take long, and a module has ten
-        elif kind is MethodType and value.__self__ is module:  # as `rebind` does
-            value = MethodType(value.__func__, twin)
         state[name] = value
     state["training"] = False
     if tensor_of is not None:
@@ -139,22 +144,68 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, kno
     return twin
 
 
-def rebind(module: nn.Module, twin: nn.Module) -> None:
-    """Rebind methods that a module stores in attributes to its copy: they would run on the original."""
+NAMING = frozenset({list, tuple, dict, OrderedDict, MethodType, partial})
+"""What an attribute or a hook may be that names modules: on a copy it has to name the copies."""
+CONTENTS = frozenset({"_parameters", "_buffers", "_modules"})
+PLAIN = frozenset({bool, int, float, str, type(None)})
+LONGEST = 1000
+"""Longer lists hold data."""
+
+
+def named_copies(value: Any, known: Mapping[int, nn.Module], depth: int = 3) -> Any:
+    """A value with the copies of the modules that it names, by the identity of a module; the value itself where it names none."""
+    kind = type(value)
+    if kind is MethodType:
+        owner = known.get(id(value.__self__), value.__self__)
+        return value if owner is value.__self__ else MethodType(value.__func__, owner)
+    if kind not in NAMING:
+        return known.get(id(value), value) if isinstance(value, nn.Module) else value
+    if kind is partial:
+        parts = value.func, value.args, value.keywords
+        function, args, keywords = (named_copies(part, known, depth) for part in parts)
+        same = all(new is old for new, old in zip((function, args, keywords), parts))
+        return value if same else partial(function, *args, **keywords)
+    if not depth or not 0 < len(value) <= LONGEST:
+        return value
+    by_key = kind is dict or kind is OrderedDict
+    items = list(value.values() if by_key else value)
+    copies = [named_copies(item, known, depth - 1) for item in items]
+    if all(new is old for new, old in zip(copies, items)):
+        return value
+    return kind(zip(value, copies) if by_key else copies)
+
+
+def renamed(module: nn.Module, known: Mapping[int, nn.Module]) -> dict[str, Any]:
+    """The attributes of a module that name others which were copied, with the copies."""
+    found = {}
     for name, value in vars(module).items():
-        if isinstance(value, MethodType) and value.__self__ is module:
-            twin.__dict__[name] = MethodType(value.__func__, twin)
+        kind = type(value)
+        if kind in PLAIN or name in CONTENTS or (kind in NAMING and not value) or (kind is tuple and type(value[0]) is int):
+            continue
+        copies = named_copies(value, known)
+        if copies is not value:
+            found[name] = copies
+    return found
+
+
+def redirect(known: Mapping[int, nn.Module]) -> None:
+    """Have copied modules name each other where the originals did, in lists, stored methods and the like: these would run the originals."""
+    for twin in {id(twin): twin for twin in known.values()}.values():
+        twin.__dict__.update(renamed(twin, known))
 
 
 def with_own(model: nn.Module, paths: Iterable[str]) -> nn.Module:
     """A copy with its own modules at these paths and at all paths above; every other module is shared with the model."""
     known: dict[int, nn.Module] = {}
-    top = own(model, known)
-    for path in paths:
-        module = top
-        for part in path.split(".") if path else ():
-            children: dict[str, Any] = module._modules
-            module = children[part] = own(children[part], known)
+    top, waiting = own(model, known), [*paths]
+    while waiting:
+        for path in waiting:
+            module = top
+            for part in path.split(".") if path else ():
+                children: dict[str, Any] = module._modules
+                module = children[part] = own(children[part], known)
+        redirect(known)
+        waiting = [path for path, part in modules_of(top) if id(part) not in known and renamed(part, known)]
     return top
 
 
@@ -164,8 +215,8 @@ def own(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
         twin = object.__new__(type(module))
         tables = {table: module.__dict__[table].copy() for table in OWN_TABLES}
         twin.__dict__.update({**module.__dict__, **tables})
-        rebind(module, twin)
         known[id(module)] = known[id(twin)] = twin
+        twin.__dict__.update(renamed(twin, known))
     return known[id(module)]
 
 

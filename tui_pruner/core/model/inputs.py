@@ -98,6 +98,17 @@ def uncompiled() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if any(used.values()) else nullcontext()
 
 
+def by_parts(mode: Any, function: Any, args: Any, kwargs: Any) -> Any:
+    """The result of an operation that a forward runs in inference mode, where PyTorch does not hand its parts to a mode by itself.
+
+    NotImplemented where it has no parts, or runs elsewhere.
+    """
+    if not torch.is_inference_mode_enabled():
+        return NotImplemented
+    with mode:
+        return function.decompose(*args, **kwargs)
+
+
 class KnownNumbers(TorchFunctionMode):
     """Whole numbers that a forward makes of Python's keep their values beside the meta device, as those of its inputs do.
 
@@ -235,6 +246,8 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
             one = replace(one, args=one.args[: len(like.args)])
         if not one.tensors:
             raise RequestError("a batch has no tensor in it: give what the forward reads")
+        if not any(tensor.numel() for tensor in one.tensors):
+            raise RequestError("a batch is empty: give at least one sample in each")
         yield one if like is None else replace(one, forward=like.forward)
 
 

@@ -214,7 +214,7 @@ def batch_norm(layer: Any) -> None:
     layer.num_features = len(known)
 
 
-@widths_of(nn.LayerNorm)
+@widths_of(nn.LayerNorm, nn.RMSNorm)
 def layer_norm(layer: Any) -> None:
     """The shape that is normalised."""
     layer.normalized_shape = tuple(layer.weight.shape)

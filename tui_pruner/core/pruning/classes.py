@@ -152,7 +152,8 @@ def removal_of_classes(coupling: CouplingMap, model: nn.Module, amount: str, bas
     group = class_group(coupling)
     if group is None:
         _, head, _ = head_of(model)
-        raise RequestError(f"the classes of a {type(head).__name__} cannot be cut: cut its layers instead")
+        whose = "this model" if head is None else f"a {type(head).__name__}"
+        raise RequestError(f"the classes of {whose} cannot be cut: cut its layers instead")
     names = names_in(model)
     kept = sorted({number_of(word, names, group.channels) for word in class_request(amount).amount.removeprefix("keep:").split(",")})
     there = base.remaining(group).tolist()

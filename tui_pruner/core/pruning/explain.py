@@ -314,8 +314,11 @@ def summed_up(analysis: Analysis, source: PathPlace, touches: Sequence[Touch]) -
         return f"{name} cannot be cut: {groups[0].reason}"
     if not touches:
         return f"{name} touches nothing else"
-    named = [f"{short(touch.layer)} ({SIDES[touch.role]})" for touch in touches[:MOST_NAMED]]
-    rest = len(touches) - len(named)
+    sides: dict[str, list[str]] = {}
+    for touch in touches:
+        sides.setdefault(touch.layer, []).append(SIDES[touch.role])
+    named = [f"{short(layer)} ({', '.join(of_layer)})" for layer, of_layer in list(sides.items())[:MOST_NAMED]]
+    rest = len(sides) - len(named)
     return f"{name} touches {', '.join(named)}" + (f" and {rest} more" if rest else ", nothing else")
 
 

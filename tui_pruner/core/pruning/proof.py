@@ -100,6 +100,8 @@ class Proof:
             return "" if self.equal else f"{self._approximation}; {NOT_EQUAL}"
         if self.failure:
             return self.failure
+        if self.not_exercised and not self.elements:
+            return "not exercised, since no output has a finite number to compare: check the weights and the inputs"
         if self.not_exercised:
             named = ", ".join(self.not_exercised[:MOST_NAMED])
             more = f" and {len(self.not_exercised) - MOST_NAMED} more" if len(self.not_exercised) > MOST_NAMED else ""

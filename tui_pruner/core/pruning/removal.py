@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 
 import numpy as np
 
@@ -262,12 +263,39 @@ def demand_share(coupling: CouplingMap, group: ChannelGroup, ratio: float, deman
         apply_links(coupling, NOTHING, demand_set, [coupling.links[number] for number in sorted(mine)])
 
 
+def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
+    """How many channels each of these groups, and each group linked to it, can lose at these shares by turns, or at less where links ask
+    for it."""
+    demand_set, turns = DemandSet(), cycle(shares)
+    for group in groups:
+        if group.number not in demand_set.demands:
+            demand_share(coupling, group, next(turns), demand_set)
+    found = possible(coupling, demand_set)
+    for group in groups:
+        share = shares[0]
+        while group.number in demand_set.contradictions and group.number not in found and share * group.channels > 1:
+            share /= 2  # of a larger group it may be more than a smaller one has that is linked to it
+            fewer = DemandSet()
+            demand_share(coupling, group, share, fewer)
+            found |= possible(coupling, fewer)
+    return found
+
+
+def possible(coupling: CouplingMap, demand_set: DemandSet) -> dict[int, int]:
+    """How many channels groups lose by the demands on them that can be met."""
+    free = {n: demands[0].count for n, demands in demand_set.demands.items() if n not in demand_set.contradictions}
+    return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}
+
+
 def contradict(coupling: CouplingMap, demand_set: DemandSet, number: int, demands: Sequence[Demand]) -> None:
     """Record that demands on a group differ, for the group and everything linked to it."""
     named = {demand.layer: demand for demand in demands}
+    amounts = dict.fromkeys(demand.request.amount for demand in demands)
     words = " and ".join(f"{layer} ({demand.request.amount})" for layer, demand in named.items())
     if len(named) > 1:
         message = f"{words} share coupled channels but ask for different widths: give them the same amount, or cut only one"
+    elif len(amounts) > 1:
+        message = f"{demands[0].layer} is asked for {' and for '.join(amounts)}: give one amount"
     else:
         message = f"{words} cannot be shared out evenly among the layers that are linked to it: ask for another amount"
     found = Contradiction(number, tuple(named), tuple(d.request.amount for d in named.values()), message)

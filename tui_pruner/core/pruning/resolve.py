@@ -47,7 +47,8 @@ def match_layers(name: str, layers: Mapping[str, ModelLayer], sections: Mapping[
         matching = tuple(layer for layer in layers.values() if layer.path.startswith(prefixes)) or sections.get(name, ())
     if not matching:
         near = get_close_matches(name, [*layers, *by_path], n=3, cutoff=0.5)
-        known = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(list(layers)[:3])} and others, see inspect"
+        some = f"{', '.join(list(layers)[:3])}{' and others' if len(layers) > 3 else ''}" if any(layers) else "none but the model itself"
+        known = f"the nearest are {', '.join(near)}" if near else f"there are {some}, see inspect"
         if name.isdecimal():
             known = "a block such as a Concat or an Upsample has none of its own, see inspect"
         raise RequestError(f"no layer {name!r} in this model; {known}")

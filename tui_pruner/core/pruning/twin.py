@@ -122,6 +122,14 @@ def group_norm_over(mask: Tensor, input: Tensor, num_groups: int, weight: Tensor
     return found if bias is None else found + bias.view(places)
 
 
+def rms_norm_over(mask: Tensor, input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """Divide by the root of the mean of squares of the masked places of the last dimension."""
+    kept = mask.to(input)
+    squares = (input.square() * kept).sum(-1, keepdim=True) / kept.sum()
+    found = input * (squares + (torch.finfo(input.dtype).eps if eps is None else eps)).rsqrt()
+    return found if weight is None else found * weight
+
+
 def mean_over(
     mask: Tensor,
     found: Normalised,
@@ -150,7 +158,7 @@ def normalised(values: Tensor, mask: Tensor, dims: tuple[int, ...], eps: float) 
     return centred / ((centred * mask).square().sum(dims, keepdim=True) / count + eps).sqrt()
 
 
-OVER: dict[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm_over, F.group_norm: group_norm_over}
+OVER: dict[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm_over, F.group_norm: group_norm_over, F.rms_norm: rms_norm_over}
 
 
 def without_blocks(model: nn.Module, coupling: CouplingMap, removal: Removal) -> nn.Module:

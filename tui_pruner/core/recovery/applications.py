@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tui_pruner.core.model.inputs import Given, Inputs, inputs_of
+from tui_pruner.core.model.inputs import Given, Inputs, by_parts, inputs_of
 from tui_pruner.domain.errors import Interruption
 
 aten = torch.ops.aten
@@ -116,6 +116,8 @@ class Applying(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._turns: Counter[tuple[str, int]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if (made := by_parts(self, func, args, kwargs or {})) is not NotImplemented:
+            return made
         application = self._application(func, args, kwargs or {})
         if application is None:
             return func(*args, **(kwargs or {}))

@@ -29,6 +29,8 @@ ROWS_PER_FEATURE = 10
 IN_MEMORY = 2 << 30
 """Bytes of matrices in memory; further ones are in a temporary file."""
 TINY = 1e-30
+ROUNDING = torch.finfo(torch.float32).eps
+"""Relative error of a product of inputs, which are in single precision."""
 
 
 @dataclass
@@ -152,10 +154,18 @@ class WeightReaders:
 
 def inverted(sums: _Sums, mean: Tensor, scaled: Tensor, ridge: float) -> float:
     """Replace the sums of products by the inverse of the regularised covariance; return the energy of the outputs by a scaled weight."""
-    covariance = sums.gram.div_(sums.rows).addr_(mean, mean, alpha=-1.0)
-    energy = float((scaled * (covariance @ scaled)).sum()) + TINY
-    covariance.diagonal().add_(float(ridge * covariance.diagonal().mean()) + TINY)
-    sums.gram.copy_(torch.cholesky_inverse(torch.linalg.cholesky(covariance)))
+    moments = sums.gram.div_(sums.rows)
+    whole = float(moments.diagonal().amax())
+    covariance = moments.addr_(mean, mean, alpha=-1.0)
+    energy = max(float((scaled * (covariance @ scaled)).sum()), 0.0) + TINY
+    covariance.diagonal().add_(max(float(ridge * covariance.diagonal().mean()), 0.0) + TINY)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    rounding = len(moments) * ROUNDING
+    while failed and rounding < 1:  # inputs hardly vary about their mean, and what is left of the sums is rounding
+        covariance.diagonal().add_(rounding * whole)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        rounding *= 10
+    sums.gram.copy_(torch.cholesky_inverse(factor if not failed else torch.linalg.cholesky(covariance)))
     return energy
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tui_pruner.core.model.copies import modules_of, named_tensors
+from tui_pruner.core.model.inputs import by_parts
 from tui_pruner.core.model.predictions import storage_of
 
 Arguments = tuple[Any, ...]
@@ -190,10 +191,7 @@ EVALUATIONS: dict[str, Callable[[Arguments], Any]] = {
     "grid_sampler_2d": _grid_sample,
     "mean": _mean,
     "bitwise_and": _broadcast,
-    "masked_fill": _same,
-    "clamp": _same,
-    "clamp_min": _same,
-    "clamp_max": _same,
+    **dict.fromkeys(("masked_fill", "clamp", "clamp_min", "clamp_max"), _same),
     "upsample_nearest2d": _upsample,
     "upsample_bilinear2d": _upsample,
     **dict.fromkeys(UNARY, _same),
@@ -287,6 +285,8 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run one operation and pass it to `observe`."""
         kwargs = kwargs or {}
+        if (made := by_parts(self, function, args, kwargs)) is not NotImplemented:
+            return made
         name = operation_name(function)
         known = EVALUATIONS.get(name)
         simple = known is not None and bool(args) and not kwargs.keys() & STEERING

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import nn
 
 from tui_pruner.core.model.copies import forget_caches
 from tui_pruner.core.model.inputs import Inputs, as_inputs
-from tui_pruner.core.pruning.removal import DemandSet, Removal, demand_share
+from tui_pruner.core.pruning.removal import Removal, counts
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.tracing.adapters import runs_foreign_code
 from tui_pruner.core.tracing.coupling import by_rows, couple, joined_labels
@@ -210,14 +209,15 @@ def widths_in_attributes_found(
     record: FlowRecord, skeleton: nn.Module, coupling: CouplingMap, inputs: Inputs, stop: Stop, stopped: int
 ) -> tuple[CouplingMap, Stop | None] | None:
     """Find attributes, or parts that must stay equal, with which the network gets further; the new map, and where it fails now."""
-    entry, whole = entry_at(record, stopped), free_channels(coupling)
+    entry, whole, held = entry_at(record, stopped), free_channels(coupling), held_by_links(record, coupling)
     if entry is None:
         return None
     for way in (equal_parts, *namings_of(record, skeleton, entry), *ways_to_read(record, skeleton, entry)):
         before = dict(record.named), list(record.links)
         if way(record, skeleton, entry):
             coupling = couple(record)
-            now = first_stop(record, skeleton, coupling, inputs) if free_channels(coupling) == whole else stop
+            fits = free_channels(coupling) == whole and held_by_links(record, coupling) <= held
+            now = first_stop(record, skeleton, coupling, inputs) if fits else stop
             if now is None or now.later_than(stop):
                 return coupling, now
         record.named, record.links = before
@@ -232,6 +232,12 @@ def free_groups(coupling: CouplingMap) -> list[ChannelGroup]:
 def free_channels(coupling: CouplingMap) -> int:
     """How many channels they have."""
     return sum(group.channels for group in free_groups(coupling))
+
+
+def held_by_links(record: FlowRecord, coupling: CouplingMap) -> int:
+    """How many groups that went through an operation with sizes can lose nothing for the links on them: no trial would try them."""
+    groups = [group for group in sized_groups(record, coupling) if group.channels > 1]
+    return len({group.number for group in groups} - counts(coupling, groups, (SMALL_SHARE,)).keys())
 
 
 def sized_groups(record: FlowRecord, coupling: CouplingMap) -> list[ChannelGroup]:
@@ -378,13 +384,3 @@ def uneven_removal(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares
     """More channels of each group, from the end, each group by another share than the one before."""
     found = counts(coupling, groups, shares)
     return Removal({n: np.arange(coupling.groups[n].channels - count, coupling.groups[n].channels) for n, count in found.items()})
-
-
-def counts(coupling: CouplingMap, groups: Sequence[ChannelGroup], shares: Sequence[float]) -> dict[int, int]:
-    """How many channels each of these groups, and each group linked to it, can lose at these shares by turns."""
-    demand_set, turns = DemandSet(), cycle(shares)
-    for group in groups:
-        if group.number not in demand_set.demands:
-            demand_share(coupling, group, next(turns), demand_set)
-    free = {n: demands[0].count for n, demands in demand_set.demands.items() if n not in demand_set.contradictions}
-    return {n: count for n, count in free.items() if 0 < count < coupling.groups[n].channels}

@@ -29,6 +29,7 @@ from tui_pruner.core.tracing.labels import (
     flat,
     has_channels,
     nothing,
+    small,
 )
 from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
 from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values, words
@@ -146,6 +147,7 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         self.entered: list[int] = [0]
         self.given: list[tuple[Any, ...]] = [()]
         self.outputs: dict[str, Tensor] = {}
+        self.given_labels = (0, 0)
         self.model = self.running = model
         self._labels: dict[int, Tensor | AxisLabels | Computed] = {}
         self._alive: list[Tensor] = []
@@ -234,6 +236,11 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
                 self._lost.append(tensor)
             labels = labels.as_elements()
         return nothing(tensor.shape) if labels is None else labels
+
+    def is_given(self, labels: Tensor) -> bool:
+        """Whether these are labels of the forward's inputs only, which no cut removes, as it removes no constant."""
+        own = small(labels)
+        return bool(((own == 0) | ((own >= self.given_labels[0]) & (own < self.given_labels[1]))).all())
 
     def aside(self, tensor: Tensor) -> Tensor:
         """The same while the forward runs, without recording the operations that this takes."""

@@ -330,13 +330,14 @@ def trace(
 
 def lock_inputs(flow: Flow, inputs: Inputs) -> None:
     """Label the channels of the forward's inputs and lock them; tensors of integers have none."""
-    start = flow.record.note("input", "")
+    start, first = flow.record.note("input", ""), flow.record.source.count
     flow.watch.made.update(map(id, inputs.tensors))
     for tensor in inputs.tensors:
         if tensor.is_meta and tensor.ndim > 1:
             channels = flow.record.source.fresh(tensor.shape[1])
             flow.put(tensor, along(channels, 1, tensor.shape))
             flow.record.lock(start.index, channels, f"reads the {inputs.name}", 1, rank=1)
+    flow.given_labels = (first, flow.record.source.count)
 
 
 def lock_contradictory_divisors(flow: Flow) -> None:

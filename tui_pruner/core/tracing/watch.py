@@ -42,7 +42,9 @@ GROUPS = {f"conv{turned}{sides}d": 7 if turned else 6 for sides in (1, 2, 3) for
 """Convolutions, with the position of the number of groups among their arguments."""
 OF_ITSELF = object()
 """A size that PyTorch takes from the tensor itself."""
-SHAPING = frozenset({"view", "reshape", "unflatten", "view_as", "reshape_as"})
+OF_ANOTHER = frozenset({"view_as", "reshape_as"})
+"""Reshapes to the sizes of another tensor."""
+SHAPING = frozenset({"view", "reshape", "unflatten"})
 SILENT = SHAPING | frozenset(GROUPS) | {"split", "chunk", "__getitem__", "expand_as"}
 SILENT |= words(
     "ndim dim dtype device layout is_meta is_cuda is_cpu is_mps is_sparse is_quantized requires_grad is_leaf grad is_complex is_nested "
@@ -129,8 +131,11 @@ class Watch(KnownNumbers):
             name = NAMES[function]
         except KeyError:
             name = NAMES[function] = name_of(function)
-        given, named = args, kwargs or {}
         found: list[ReadWidth] = []
+        if not self.quiet and name in OF_ANOTHER:  # PyTorch takes the sizes where no width is seen
+            name, other = name.removesuffix("_as"), args[1] if len(args) > 1 else (kwargs or {})["other"]
+            function, args, kwargs = getattr(Tensor, name), (args[0], self.sizes(other) or other.shape), {}
+        given, named = args, kwargs or {}
         if not self.quiet:
             if name in READING:
                 return self._read(name, function, args, named)
@@ -169,7 +174,7 @@ class Watch(KnownNumbers):
             if len(args) < 2 or (not computed and groups > 1 and groups in (args[0].shape[-1 - int(name[-2])], args[1].shape[0])):
                 self.note((*args, *kwargs.values()))
         elif name == "expand_as":
-            self._stretch(*args[:2])
+            self._stretch(args[0], args[1] if len(args) > 1 else kwargs["other"])
         elif name == "__getitem__":
             self._reach(args[0], args[1] if isinstance(args[1], tuple) else (args[1],))
         elif name == "split" and len(args) > 1:
@@ -292,8 +297,6 @@ class Watch(KnownNumbers):
 
     def _shape(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], result: Tensor) -> Sequence[Any]:
         """The sizes that a forward gives to a reshape."""
-        if name.endswith("_as"):
-            return self.sizes(args[1]) or args[1].shape
         if kwargs or len(args) < 2:
             return ()
         if name == "unflatten":

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -177,14 +178,34 @@ def free_widths(model: nn.Module) -> nn.Module:
     return model
 
 
+COMPILED, WRAPPED = "OptimizedModule", "_orig_mod"
+"""The class of what `torch.compile` makes of a module, and its attribute that has the module."""
+
+
+def uncompiled(module: nn.Module) -> nn.Module:
+    """Have compiled parts of a module run what they wrap, in place, and return it: what the compiler made runs one module, and no copy."""
+    for part in module.modules():
+        if type(part).__name__ == COMPILED:
+            part.__dict__["forward"] = MethodType(run_wrapped, part)  # which PyTorch drops from copies
+    return module
+
+
+def run_wrapped(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Run the module that a compiled one wraps."""
+    return getattr(module, WRAPPED)(*args, **kwargs)
+
+
 def restore_classes(model: nn.Module) -> nn.Module:
-    """Give recurrent layers, and attentions that lost nothing, PyTorch's own class again, in place, and return the model."""
+    """Give recurrent layers, and attentions that lost nothing, PyTorch's own class again, compile what was, and return the model."""
     for module in model.modules():
         if isinstance(module, NarrowAttention) and lost_nothing(module):
             restore_attention(module)
         elif type(module) in STOCK_RECURRENT:
             module.__class__ = STOCK_RECURRENT[type(module)]
             module.__dict__["_flat_weights"] = current_weights(module)
+        elif type(module).__name__ == COMPILED:
+            kept: Any = module
+            kept.__setstate__(kept.__getstate__())
     return model
 
 

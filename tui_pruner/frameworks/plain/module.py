@@ -36,11 +36,14 @@ from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.core.tracing.determinism import chance, demand_deterministic, remarks_on
 from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, user_code
 from tui_pruner.frameworks.plain.adapters import (
+    COMPILED,
     REMARK,
+    WRAPPED,
     forward_of,
     free_widths,
     in_a_batch,
     restore_classes,
+    uncompiled,
 )
 
 COARSE = (torch.float16, torch.bfloat16)
@@ -48,7 +51,7 @@ COARSE = (torch.float16, torch.bfloat16)
 WRAPPERS = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",
-    "OptimizedModule": "_orig_mod",
+    COMPILED: WRAPPED,
     "FullyShardedDataParallel": "module",
 }
 """Wrapper classes, and the attribute that has the wrapped model."""
@@ -147,7 +150,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
     device = next(iter(devices_of(module)), torch.device("cpu"))
     warnings = ["the module was in training mode: it is analysed, proved and returned in evaluation mode"]
     copied, shared = copy_of(module)
-    own = free_widths(copied.eval())
+    own = uncompiled(free_widths(copied.eval()))
     for _, tensor in named_tensors(own):
         tensor.data = tensor.data.to(device="cpu", dtype=torch.float32 if tensor.dtype in COARSE else tensor.dtype)
     for part in own.modules():
@@ -170,7 +173,7 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
 
 def independent(module: nn.Module) -> nn.Module:
     """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
-    return copy_of(module)[0]
+    return uncompiled(copy_of(module)[0])
 
 
 def copy_of(module: nn.Module) -> tuple[nn.Module, bool]:

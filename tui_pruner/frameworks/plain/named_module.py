@@ -6,14 +6,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tui_pruner.core.model.inputs import Inputs, inputs_of
 from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, UntrustedError, user_code
@@ -62,7 +62,12 @@ class NamedModule:
             RequestError: they cannot be made.
         """
         value = found(self.inputs, "--inputs")
-        given = inputs_of(called(self.inputs, value) if callable(value) else value)
+        value = called(self.inputs, value) if callable(value) else value
+        if not isinstance(value, (Inputs, Tensor, tuple, list, Mapping)):
+            raise RequestError(
+                f"{self.inputs} gives a {type(value).__name__}: give a tensor, a tuple of arguments or a dict of them by name"
+            )
+        given = inputs_of(value)
         run = found(self.forward, "--forward") if self.forward else None
         if run is not None and not callable(run):
             raise RequestError(

@@ -253,7 +253,8 @@ def fault_of_place(place: Path, suffixes: Sequence[str], checkpoint: str) -> str
 def ask_to_cancel(dialogs: Dialogs, queue: JobQueue, job: QueuedJob) -> None:
     """Stop a running job after the user confirmed it."""
     early = job.spec.stops_early and not job.stopping
-    text = f"{job.spec.name} ends early, with {job.spec.kept}." if early else f"What {job.spec.name} has done so far is lost."
+    lost = "Its finished stages are kept, and it resumes from them; what the present one" if job.spec.recipe else f"What {job.spec.name}"
+    text = f"{job.spec.name} ends early, with {job.spec.kept}." if early else f"{lost} has done so far is lost."
     answers = [("y", "end it early" if early else "cancel it", "cancel")]
 
     def take(answer: str) -> None:

@@ -135,7 +135,7 @@ class JobController(Controller):
         if job.state == DONE:
             self.store.note(f"{job.spec.title} {job.outcome.figure}, {clock(job.elapsed(time.monotonic()))}")
         elif job.state == CANCELLED:
-            self.store.note(f"{job.spec.name} cancelled")
+            self.store.note(f"{job.spec.name} cancelled", failed=None)
         elif job.state == FAILED:
             self._tell_failure(job)
 

@@ -121,10 +121,13 @@ NEEDED = (
     "validate", "filter", "latency", "compress", "lineage", "go-on", "export", "front", "sort", "criterion", "presets", "rounding", "copy",
 )  # fmt: skip
 """The footer's actions, those that remain longest first."""
-LEAVING = ("back", "leave-stages", "leave-detections", "leave")
+LEAVING = ("back", "leave-stages", "leave-detections", "leave", "slider-back")
 """Actions that leave a pane or screen: always visible."""
+SPARE = ("slider-measure",)
+"""Actions of a pane that are dropped before all others."""
 NARROW_WORDS: Mapping[str, str] = {
     "explain": "why", "go-to-stage": "go", "hold-stage": "compare", "go-to-step": "go", "pin-step": "compare",
+    "image-minus-1": "prev",
 }  # fmt: skip
 """Shorter words in a window that is narrower than one line of the header needs."""
 PANE_WORDS: Mapping[str, Mapping[str, str]] = {
@@ -200,6 +203,8 @@ def _need(action: Action, needed: Collection[str]) -> int:
     """An action's rank for being dropped from the footer: higher ones first."""
     if action.id in LEAVING or (action.id in needed and action.id == "next-pane"):
         return 0
+    if action.id in SPARE:
+        return len(NEEDED)
     return 2 if action.pane or action.id in needed else NEEDED.index(action.id)
 
 

@@ -116,7 +116,7 @@ def _ratio(row: Row, state: AppState, width: int) -> Text:
     amount = state.pending.of(layer.name)
     removed = amount.percent_of(now) if amount else round(100 * (1 - after / max(now, 1)))
     style = colours.GOOD if amount else colours.WARNING if after != now else colours.MUTED
-    keeps = f"keeps {after} of {now}"
+    keeps = f"keeps {'?' if amount and state.clash and after == now else after} of {now}"
     track = slider(removed / 100, max(min(width - LABEL - 5 - len(keeps) - 2, 40), 8), style, colours.FAINT)
     return Text.assemble((fit("Removes", LABEL), colours.MUTED), (f"{removed:>2}%  ", f"bold {style}"), track, f"  {keeps}")
 
@@ -249,6 +249,8 @@ def _verdicts(row: Row, state: AppState, width: int) -> list[Text]:
         return []
     if preview is None:
         return _missing("preview", state.no_preview, width)
+    if state.clash:  # nothing is saved by amounts that contradict each other
+        return [*_trouble(row, state, width), *_notes(row, preview.notes, width)]
     now = state.session.current
     lines = [
         Text.assemble(
@@ -259,7 +261,6 @@ def _verdicts(row: Row, state: AppState, width: int) -> list[Text]:
         ),
         *(_missing("dry run", state.no_dry_run, width) or [_dry_run(state)]),
     ]
-    lines += _trouble(row, state, width)
     return [*lines, *_notes(row, preview.notes, width)]
 
 
@@ -274,8 +275,6 @@ def _notes(row: Row, notes: Sequence[str], width: int) -> list[Text]:
 
 def _trouble(row: Row, state: AppState, width: int) -> list[Text]:
     """The conflicts that prevent applying, this row's own first, with the resolutions that the key offers."""
-    if not state.clash:
-        return []
     found = troubles(state.preview, state.pending)
     trouble = nearest_trouble(found, row.layer.name if row.layer else "")
     if trouble is None:

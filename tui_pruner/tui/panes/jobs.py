@@ -18,7 +18,7 @@ from tui_pruner.tui.job_specs.compression import stage_states
 from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, RUNNING, WAITING, QueuedJob
 from tui_pruner.tui.job_specs.measurement import shown_metrics
 from tui_pruner.tui.panes.widgets import Pane
-from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Store
+from tui_pruner.tui.state import BEAT, COLOURS, JOBS, Note, Store
 
 WIDEST_BAR, NARROWEST_BAR = 30, 4
 LEAST_PROGRESS = 28
@@ -34,7 +34,7 @@ class Activity:
     running: QueuedJob | None = None
     waiting: Sequence[QueuedJob] = ()
     doing: str = ""
-    notes: Sequence[tuple[str, bool]] = ()
+    notes: Sequence[Note] = ()
     beat: int = 0
     now: float = 0.0
 
@@ -70,12 +70,13 @@ def job_lines(work: Activity, width: int, height: int = 4) -> list[Text]:
     return lines or [Text(f"nothing runs: {key_of('validate')} validates, {key_of('write')} writes", colours.MUTED)]
 
 
-def note_lines(notes: Sequence[tuple[str, bool]], width: int, height: int) -> list[Text]:
+def note_lines(notes: Sequence[Note], width: int, height: int) -> list[Text]:
     """The last results, as many as fit in `height` lines: the newest wrapped where lines are left, the others without last clauses."""
     taken = list(notes)[-height:] if height else []
     left, found = height - len(taken), list[list[Text]]()
     for note, failed in reversed(taken):
-        sign, style = (GLYPHS.bad, colours.BAD) if failed else (GLYPHS.good, colours.GOOD)
+        done = (GLYPHS.minus, colours.MUTED) if failed is None else (GLYPHS.good, colours.GOOD)
+        sign, style = (GLYPHS.bad, colours.BAD) if failed else done
         space, shade = width - len(sign) - 1, style if failed else colours.MUTED
         words = _clauses_in_lines(note, space)
         short = fit_clauses(note, space)
@@ -162,7 +163,8 @@ def progress_lines(job: QueuedJob, now: float, width: int) -> list[Text]:
     if job.state != RUNNING:
         return [Text(fit(_state(job, 0, now), width).rstrip()), Text()]
     phase = present_phase(job)
-    return [progress_text(job, now, width, more=True), Text(fit(f"  {phase[0]}", width).rstrip() if phase else "")]
+    first = progress_text(job, now, width, more=True)
+    return [first, Text(fit(f"  {phase[0]}", width).rstrip() if phase and phase[0] not in first.plain else "")]
 
 
 def time_left(job: QueuedJob, now: float) -> str:
@@ -314,8 +316,9 @@ def _state(job: QueuedJob, before: int, now: float) -> str:
         return f"waiting: {plural(before, 'job')} before it" if before else "waiting: it is next"
     if job.state == RUNNING:
         progress = job.progress
-        counted = f", {progress.done} of {progress.total}, {time_left(job, now)}" if progress and progress.total else ""
-        return f"running for {clock(job.elapsed(now))}{counted}"
+        counted = f", {progress.done} of {progress.total}" if progress and progress.total else ""
+        left = f", {time_left(job, now)}" if counted and job.remaining(now) is not None else ""
+        return f"running for {clock(job.elapsed(now))}{counted}{left}"
     after = f" after {clock(job.elapsed(now))}" if job.started is not None else " before its turn"
     return f"done: {job.outcome.figure}" if job.state == DONE else f"{job.state}{after}"
 

@@ -228,13 +228,13 @@ def layers_lines(row: Row, state: AppState, width: int, height: int) -> list[Tex
     scan, costs = state.scan, {layer.name: state.weight(layer) for layer in row.layers}
     layers = sorted(row.layers, key=lambda layer: -costs[layer.name][1])
     scanned = scan is not None and any(layer.name in scan.layers for layer in layers)
-    drops = [(f"@{scan.ratio:.0%}", 7)] if scan is not None and scanned else []
     names = min(max(len(layer.name.removeprefix(prefix)) for layer in layers) + 1, 22)
-    columns = (*LAYER_COLUMNS, *drops)
-    while columns and names + sum(cells for _, cells in columns) + 2 + STATUS_CELLS > width:
-        columns = columns[:-1]
-    titles = "".join(fit(title, cells, right=True) for title, cells in columns)
-    lines = [Text.assemble((fit("Layer", names), colours.HEADING), (f"{titles}  status", colours.MUTED))]
+    titles = [("drop@", 9), ("@", 7)] if scan is not None and scanned else []
+    drops = [((f"{title}{scan.ratio if scan else 0:.0%}", cells),) for title, cells in titles]
+    ways = [*((*LAYER_COLUMNS, *drop) for drop in drops), *(LAYER_COLUMNS[:most] for most in range(len(LAYER_COLUMNS), -1, -1))]
+    columns = next(way for way in ways if names + sum(cells for _, cells in way) + 2 + STATUS_CELLS <= width or not way)
+    heading = "".join(fit(title, cells, right=True) for title, cells in columns)
+    lines = [Text.assemble((fit("Layer", names), colours.HEADING), (f"{heading}  status", colours.MUTED))]
     most = height - 1 if len(layers) < height else height - 2
     for layer in layers[:most]:
         change, (parameters, flops) = state.change(layer), costs[layer.name]

@@ -177,6 +177,11 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         self._lines.draw(lambda width, _: compose_lines(width, self.scrollable_content_region.height))
 
 
+ENTRY_KEYS = ("enter confirm  escape cancel", "enter  escape", "")
+"""The keys of a line, in as many words as leave cells to type in."""
+LEAST_TO_TYPE, ENTRY_MARGINS = 10, 5
+
+
 class EntryInput(Input):
     """An input that passes on what is typed at once, not through a message."""
 
@@ -205,7 +210,7 @@ class EntryLine(Horizontal):
         self._label = Static(markup=False)
         self._input = EntryInput(placeholder=hint, select_on_focus=False, compact=True)
         self._input.cursor_blink = False
-        self._keys = Static("enter confirm  escape cancel", markup=False, classes="keys")
+        self._keys = Static(ENTRY_KEYS[0], markup=False, classes="keys")
         self._typed: Callable[[str], None] = lambda _: None
         self._done: Callable[[str], None] = lambda _: None
         self._left: Callable[[], None] = lambda: None
@@ -233,6 +238,8 @@ class EntryLine(Horizontal):
         """Open the line and focus it; `replacing` selects its text, so that typing replaces it."""
         self._label.update(label)
         self._input.value = text
+        spare = self.app.size.width - len(label) - max(len(self._input.placeholder), LEAST_TO_TYPE) - ENTRY_MARGINS
+        self._keys.update(next(words for words in ENTRY_KEYS if len(words) <= max(spare, 0)))
         self._keys.remove_class("idle")
         self.display = True
         # Not focus(), which waits for its turn: keys that follow at once must land in the input.

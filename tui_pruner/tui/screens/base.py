@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from textual.geometry import Size
 from textual.screen import Screen
 
 from tui_pruner.tui.actions import Action, Registry
 from tui_pruner.tui.controllers.base import Dialogs
-from tui_pruner.tui.drawing import CALM
+from tui_pruner.tui.drawing import CALM, wrapped
+from tui_pruner.tui.panes.widgets import Compose
 from tui_pruner.tui.state import Store
 
 SMALLEST = (60, 15)
 BEAT_SECONDS = 2.0 if CALM else 0.25
+
+
+def too_small(size: Size) -> Compose:
+    """The lines in place of the panes in a terminal below the smallest size."""
+    message = f"The terminal is {size.width}x{size.height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}."
+    return lambda width, _: wrapped(message, width)
 
 
 class ActionScreen(Screen[None], inherit_bindings=False):

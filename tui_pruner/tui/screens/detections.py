@@ -31,7 +31,7 @@ from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.controllers.lists import ImageListController
 from tui_pruner.tui.drawing import ASCII, GLYPHS, SIGNS, fit, fit_middle, half_blocks, sixel_widget, sixels_of, wrapped
 from tui_pruner.tui.job_specs.job import CANCELLED, FAILED, RUNNING, QueuedJob
-from tui_pruner.tui.panes.bars import fitting
+from tui_pruner.tui.panes.bars import fitting, with_short_labels
 from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens.base import ActionScreen
 
@@ -294,7 +294,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         self.query_one("#changes", Lines).draw(lambda width, _: [line for text, style in told for line in wrapped(text, width, style)][:4])
         own = [action for action in self.registry if action.footer]
         off = {action.id for action in own if action.disabled_reason(self.store.state)}
-        self.query_one("#detections-footer", Lines).draw(lambda width, _: [fitting(own, width, disabled=off)])
+        self.query_one("#detections-footer", Lines).draw(lambda width, _: [fitting(with_short_labels(own, width), width, disabled=off)])
 
     def _draw_side(self, side: str, title: str, image: DetectedImage | None, drawn: bool) -> None:
         box = self.query_one(f"#{side}", Vertical)

@@ -251,7 +251,7 @@ class FilePicker(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         """Compose the filter, the folder's entries, and a line about the one under the cursor."""
         with Vertical(classes="dialog wide picker") as box:
-            box.border_subtitle = "type filters  enter opens  backspace up  escape"
+            box.border_subtitle = "type filters  enter opens  backspace up  escape back"
             yield ChooserInput("", "filter, or a path", upward=True)
             yield Entries("places")
             yield Lines(id="about", expected=70)

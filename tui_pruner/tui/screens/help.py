@@ -13,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 
 from tui_pruner.storage import paths
@@ -20,7 +21,7 @@ from tui_pruner.storage.atomic import replace_file
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import GROUPS, PALETTE_KEY, PANE_MOVES, PANE_TITLES, TREE, Action, key_of, shown
 from tui_pruner.tui.drawing import GLYPHS, fit, wrapped
-from tui_pruner.tui.panes.widgets import Lines
+from tui_pruner.tui.panes.widgets import ENDS, Lines
 from tui_pruner.tui.screens.base import ActionScreen
 
 HINT_WIDTH = 51
@@ -50,7 +51,7 @@ def hint_lines() -> list[Text]:
     """Four lines: the keys, and what they are for."""
     words = (
         ("up down enter", f"look around; {key_of('explain')} explains a layer"),
-        (f"{GLYPHS.horizontal} then {key_of('apply')}", "how much goes, then cut and prove it"),
+        (f"{GLYPHS.horizontal}, {key_of('apply')}", "how much goes, then cut and prove it"),
         (f"{key_of('target')}, {key_of('compress')}, {key_of('lineage')}", "reach a size; a recipe; all stages"),
         (f"{key_of('undo')}, {key_of('write')}, {key_of('help')}", "undo, write the file, all other keys"),
     )
@@ -62,7 +63,8 @@ def _file() -> Path:
     return paths.state_folder() / "first-run-is-over"
 
 
-KEYS = 10
+KEYS = 12
+"""Cells of the longest keys and words, which must not be cut."""
 WIDTH = 100
 BORDERS = 7
 WORDS = (
@@ -73,6 +75,20 @@ WORDS = (
     ("affected", "changes because of another layer's cut"),
     ("fewer inputs", "only gets fewer inputs"),
 )
+
+
+class HelpBox(VerticalScroll):
+    """The scrolling box of the help, with the motion keys of every pane."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("j", "scroll_down", "Down", show=False),
+        *ENDS,
+    ]
+
+    def action_half_page(self, way: int) -> None:
+        """Scroll by half a page."""
+        self.scroll_relative(y=way * max(self.scrollable_content_region.height // 2, 1), animate=False)
 
 
 class HelpScreen(ModalScreen[None]):
@@ -87,9 +103,9 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Compose the help."""
-        with VerticalScroll(classes="dialog help") as box:
+        with HelpBox(classes="dialog help") as box:
             box.border_title = "Keys"
-            box.border_subtitle = "Esc close"
+            box.border_subtitle = "up down pgup pgdn scroll    Esc close"
             lines = Lines(expected=min(WIDTH, self.app.size.width * 96 // 100) - BORDERS)
             lines.draw(lambda width, _: help_lines(self._actions, width, self._pane))
             yield lines
@@ -122,9 +138,12 @@ def _pane_lines(actions: Sequence[tuple[Action, str]], pane: str, width: int) ->
     return _part(PANE_TITLES.get(pane, pane), [*PANE_MOVES.get(pane, ()), *own], width)
 
 
+def _keys_of(action: Action) -> str:
+    return shown(action).replace(GLYPHS.horizontal, action.keys)
+
+
 def _told(action: Action, reason: str) -> tuple[str, str]:
-    keys = shown(action).replace(GLYPHS.horizontal, action.keys)
-    return keys, f"{action.help} Not now: {reason}." if reason else action.help
+    return _keys_of(action), f"{action.help} Not now: {reason}." if reason else action.help
 
 
 def _part(title: str, entries: Sequence[tuple[str, str]], width: int) -> list[Text]:
@@ -135,11 +154,17 @@ def _part(title: str, entries: Sequence[tuple[str, str]], width: int) -> list[Te
 
 
 def _entry(key: str, style: str, meaning: str, width: int) -> list[Text]:
-    space = max(width - KEYS - 4, 20)
+    space = max(width - KEYS - 4, 10)
     return [
         Text.assemble("  ", (fit(key if number == 0 else "", KEYS), style), "  ", line)
         for number, line in enumerate(wrapped(meaning, space))
     ]
+
+
+def with_keys(title: Content, action: Action) -> Content:
+    """A title of the palette, followed by the keys that do the same; nothing where only the palette has the action."""
+    keys = _keys_of(action)
+    return title if keys == PALETTE_KEY else Content.assemble(title, "   ", (keys, colours.WARNING))
 
 
 class ActionProvider(Provider):
@@ -148,7 +173,8 @@ class ActionProvider(Provider):
     async def discover(self) -> Hits:
         """Offer every action before anything is typed."""
         for screen, action in self.offered():
-            yield DiscoveryHit(action.title, partial(screen.call_later, screen.action_run, action.id), help=screen.help_of(action))
+            run = partial(screen.call_later, screen.action_run, action.id)
+            yield DiscoveryHit(with_keys(Content(action.title), action), run, text=action.title, help=screen.help_of(action))
 
     async def search(self, query: str) -> Hits:
         """Offer the actions whose titles match."""
@@ -157,7 +183,8 @@ class ActionProvider(Provider):
             score = matcher.match(action.title)
             if score > 0:
                 run = partial(screen.call_later, screen.action_run, action.id)
-                yield Hit(score, matcher.highlight(action.title), run, help=screen.help_of(action))
+                display = with_keys(matcher.highlight(action.title), action)
+                yield Hit(score, display, run, text=action.title, help=screen.help_of(action))
 
     def offered(self) -> Iterator[tuple[ActionScreen, Action]]:
         """The actions of the screen that is open."""

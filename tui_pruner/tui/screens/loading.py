@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -24,8 +23,8 @@ from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.bars import footer_lines, waiting_line
 from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
 from tui_pruner.tui.panes.widgets import Lines, Pane
-from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST
-from tui_pruner.tui.state import MOST_NOTES
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, too_small
+from tui_pruner.tui.state import MOST_NOTES, Note
 
 if TYPE_CHECKING:
     from tui_pruner.storage.sessions import KeptSessions
@@ -48,7 +47,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.opening = opening
         self.automatic = automatic
         self.engine: EngineSession | None = None
-        self.notes: list[tuple[str, bool]] = []
+        self.notes: list[Note] = []
         self.doing = f"loading {opening.name}"
         self.asking = False
         self._began = time.monotonic()
@@ -93,9 +92,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
         work = Activity(doing=self.doing, notes=self.notes, beat=self._beats)
         self.query_one("#jobs", JobsPane).show(work, self.automatic)
-        width, height = self.size
-        message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
-        self.query_one("#too-small", Lines).draw(lambda *_: [message])
+        self.query_one("#too-small", Lines).draw(too_small(self.size))
 
     def wait_for_answer(self) -> None:
         """Show that nothing is being loaded while a question about the file is open."""

@@ -74,6 +74,7 @@ class Question(ModalScreen[str]):
 class PathPrompt(ModalScreen[str | None]):
     """Asks for a path or another short text; enter confirms, an empty text only where that has a meaning; escape gives None."""
 
+    VERTICAL_BREAKPOINTS = [(0, "-dense"), (24, "-airy")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", show=False),
         Binding("tab", "switch", "The other way", show=False),
@@ -140,6 +141,7 @@ class PathPrompt(ModalScreen[str | None]):
             line = self.query_one("#wrong", Static)
             line.update(Text(legible(wrong), colours.BAD))
             line.display = True
+            self.call_after_refresh(line.scroll_visible, animate=False)
         elif text or self._may_be_empty:
             self.dismiss(text)
 

@@ -22,7 +22,9 @@ from tui_pruner.tui.session_stages import asked_reach, asked_stage, shown_of
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.workbench import Workbench
 
-SHARED = ("help",)
+MEASURING = ("validate", "latency")
+"""Actions of the workbench that an empty front names; they are in no footer here, since they measure the current model only."""
+SHARED = ("help", *MEASURING)
 EVERY = 0.5
 FAR = 100_000
 """More stages than any list has."""
@@ -61,7 +63,7 @@ class Stages(ActionScreen, inherit_bindings=False):
         yield Lines(id="stages-footer", expected=self.app.size.width)
 
     @property
-    def place(self) -> str:
+    def current_pane(self) -> str:
         """What the keys act on: the stages."""
         return STAGES
 
@@ -103,5 +105,6 @@ class Stages(ActionScreen, inherit_bindings=False):
         held = asked if at.held == ASKED else state.lineage.stages.get(at.held)
         told = self.query_one("#stage", Lines)
         told.draw(lambda width, _: stage_lines(shown, stage, held, width) if stage is not None else [Text()])
-        own = [action for action in self.registry if action.footer and (at.on_front or action.id != "next-axis")]
+        hidden = MEASURING if at.on_front else (*MEASURING, "next-axis")
+        own = [action for action in self.registry if action.footer and action.id not in hidden]
         self.query_one("#stages-footer", Lines).draw(lambda width, _: [fitting(with_short_labels(own, width), width)])

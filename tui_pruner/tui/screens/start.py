@@ -103,9 +103,11 @@ class StartScreen(Screen[None]):
 
     @on(Input.Changed)
     def typing(self, event: Input.Changed) -> None:
-        """Use the typed text while there is any."""
+        """Use the typed text while there is any; a message about another text is over."""
         event.stop()
         self._by_list = not event.value.strip()
+        if self._problem and event.value != self._path:
+            self._say("")
 
     @on(Input.Submitted)
     def typed(self, event: Input.Submitted) -> None:
@@ -166,4 +168,5 @@ class StartScreen(Screen[None]):
             self.post_message(SessionChosen(found.opening))
 
     def _say(self, problem: str) -> None:
+        self._problem, self._path = problem, self.query_one(ChooserInput).value
         self.query_one("#problem", Static).update(problem)

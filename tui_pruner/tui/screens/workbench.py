@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -32,7 +31,7 @@ from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
 from tui_pruner.tui.panes.widgets import EntryLine, Lines, PaneColumn, PaneRow, backdrop
-from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen, too_small
 from tui_pruner.tui.screens.dialogs import ScreenDialogs
 from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
 from tui_pruner.tui.timeline import StepMetrics
@@ -91,6 +90,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, panes and footer."""
+        self.expect_size()
         width = self.app.size.width
         yield HeaderBar(id="header", expected=width)
         with PaneRow(id="panes"):
@@ -159,10 +159,8 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     def draw_all(self) -> None:
         """Show the present state in every pane."""
-        width, height = self.size
-        message = Text(f"The terminal is {width}x{height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}.")
         for lines in self.query("#too-small").results(Lines):
-            lines.draw(lambda *_: [message])
+            lines.draw(too_small(self.size))
         self.store.redraw()
 
     @on(EngineMessage)
@@ -252,7 +250,7 @@ def first_state(result: OpenResult, loading: LoadingScreen) -> tuple[AppState, V
     opening = loading.opening
     metrics = StepMetrics()
     metrics.follow(result.session)
-    notes = [*loading.notes, *((warning, False) for warning in result.warnings)]
+    notes = [*loading.notes, *((warning, None) for warning in result.warnings)]
     checkpoint = OpenCheckpoint(opening, result.model, opening.data)
     state = AppState(result, result.session, checkpoint, metrics=metrics, notes=notes, automatic=loading.automatic)
     return state, ViewState(tree=TreeState.of(result.blocks))

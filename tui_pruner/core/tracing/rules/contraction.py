@@ -33,7 +33,7 @@ def convolution(flow: Flow, call: Call) -> None:
     """Label output channels by the weight's output axis; tie each input channel to the weight's input index that reads it."""
     image, weight, bias = call.args[:3]
     transposed, groups = call.args[6], call.args[8]
-    one_each = groups > 1 and (weight.shape[0] == groups and weight.shape[1] == 1 if transposed else image.shape[1] == groups)
+    one_each = 1 < groups == (weight.shape[0] if transposed else image.shape[1])
     axes = kernel(flow, call, weight, COMPUTED, None if one_each else 0 if transposed else 1)
     out = depthwise(flow, call, weight, axes) if one_each else in_groups(flow, call, axes)
     if out is None:
@@ -81,7 +81,7 @@ def depthwise(flow: Flow, call: Call, weight: Tensor, axes: AxisLabels) -> Label
         flow.lock(call, [call.args[0], weight], "is convolved with other channels at the same place")
     else:
         flow.unify(call, np.repeat(vector, len(own) // len(vector)), own)
-    return own
+    return np.repeat(own, weight.shape[1]) if call.args[6] else own  # a transposed one has its outputs of each input side by side
 
 
 def in_groups(flow: Flow, call: Call, axes: AxisLabels) -> Labels | None:
@@ -229,6 +229,8 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     elif any(contracted):  # what is not summed of the other factor passes
         flow.lock(call, [left if contracted[0] else right], "is summed against values that are no channels")
         a, b = (nothing(one.shape) if across else one for one, across in zip((a, b), contracted))
+    if varies(a, a.ndim - 2) and varies(b, b.ndim - 1):  # a matrix among the inputs, such as a graph's, has no channels
+        a, b = (nothing(one.shape) if flow.is_given(one) else one for one in (a, b))
     rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
     if rows and columns:
         flow.lock(call, [left, right], "meets other channels in an outer product")

@@ -160,13 +160,19 @@ def normalise_over_remaining(flow: Flow, call: Call, labels: Tensor) -> bool:
     return True
 
 
+RMS = "rms_norm"
+"""PyTorch's function that divides by the root of a mean of squares."""
+
+
 def mean_over_remaining(flow: Flow, call: Call, labels: Tensor, dim: int) -> bool:
     """Have a mean over channels be over those that are left, where that was asked for: a response normalisation (GRN) takes one.
 
     Its module has a parameter with a value for each channel, which no other module shares, and no parts; what is removed is zero there.
     """
     asked, vector = flow.watch.asked, channel_vector(labels, dim)
-    if not flow.approximate or flow.running._modules or vector is None or asked is None or {call.name, asked[0]} != {"mean"}:
+    by_rms = isinstance(flow.running, nn.RMSNorm)
+    known = asked is not None and call.name == "mean" and asked[0] == (RMS if by_rms else "mean")
+    if not flow.approximate or flow.running._modules or vector is None or not known:
         return False
     found = (one for one in flow.running._parameters.items() if one[1] is not None and one[1].numel() == len(vector))
     own, parameter = next(found, ("", None))
@@ -174,7 +180,7 @@ def mean_over_remaining(flow: Flow, call: Call, labels: Tensor, dim: int) -> boo
     if parameter is None or flow.values.is_filled(call.args[0]) or flow.dependence.tensors.get(name) is not parameter:
         return False
     flow.unify(call, flat(flow.elements(parameter)), vector, dim)
-    flow.record.approximate[call.module] = Normalised(name, labels.ndim, dim)
+    flow.record.approximate[call.module] = Normalised(name) if by_rms else Normalised(name, labels.ndim, dim)
     return True
 
 

@@ -21,6 +21,7 @@ from tui_pruner.core.tracing.labels import (
     compact,
     condensed,
     flat,
+    nothing,
     reshaped,
     rows_of,
     varies,
@@ -263,6 +264,8 @@ def concatenate(flow: Flow, call: Call) -> None:
     for tensor in tensors:
         flow.values.give_channels(flow, tensor, dim)
     labels = [flow.elements(t) for t in tensors]
+    if any(varies(label, dim) for label in labels):  # an input [batch, places, channels] beside features: its places are taken for channels
+        labels = [nothing(label.shape) if not varies(label, dim) and flow.is_given(label) else label for label in labels]
     across = [label for label in labels if any(d != dim % label.ndim for d in changing(label))]
     for label in across[1:]:  # channels along another dimension stay side by side
         flow.unify_tensors(call, across[0].narrow(dim, 0, 1), label.narrow(dim, 0, 1))
