@@ -164,6 +164,30 @@ def test_lock_of_a_dead_process_is_taken_over(held: Held):
     assert session_to_resume().id == held.session.id
 
 
+def test_session_that_another_window_went_on_with_since_it_was_read_is_not_overwritten():
+    keep(session(marks=["model.1"]))
+    read = session_to_resume()
+    keep(read.model_copy(update={"marks": ["model.2"]}))
+    file = SessionFile(read.id, read.saved_at)
+    for mark in ("model.3", "model.4"):
+        file.keep(read.model_copy(update={"marks": [mark]}))
+    file.close()
+    ours, theirs = sessions.sessions()
+    assert (ours.marks, theirs.marks) == (["model.4"], ["model.2"])
+    assert ours.id == file.id != theirs.id == read.id
+
+
+def test_session_that_is_continued_as_it_was_read_keeps_its_journal(held: Held):
+    held.kill()
+    read = session_to_resume()
+    file = SessionFile(read.id, read.saved_at)
+    for mark in ("model.3", "model.4"):
+        file.keep(read.model_copy(update={"marks": [mark]}))
+    file.close()
+    (found,) = sessions.sessions()
+    assert (found.id, found.marks) == (read.id, ["model.4"])
+
+
 def test_last_session_has_the_same_content_and_whether_it_was_closed():
     sha256 = session().plan["sha256"]
     keep(session())

@@ -111,6 +111,17 @@ def test_what_was_made_from_a_file_stays_below_it_when_it_is_opened():
     assert [stage.id for stage in lineage if stage.path == "refit.pt"] == ["d:"] and lineage.stages["c:"].overwritten
 
 
+def test_file_that_was_overwritten_and_is_as_it_was_before_again_keeps_its_place():
+    lineage = Lineage()
+    lineage.opened(Stage("a:", "", ORIGINAL, "best.pt", path="best.pt"))
+    lineage.put(Stage("a:1", "a:", STEP, "1: model.5 -30%"))
+    lineage.replace_file(Stage(f"{FILE}best.pt", "a:1", "finetune", "best.pt", path="best.pt"))
+    lineage.put(Stage(f"{FILE}next.pt", f"{FILE}best.pt", "recalibrate", "next.pt", path="next.pt"))
+    lineage.opened(Stage("a:", "", ORIGINAL, "best.pt", path="best.pt"))
+    assert {line.stage.id: line.stage.parent for line in lineage.graph()} == {"a:": "", "a:1": "a:", f"{FILE}next.pt": "a:"}
+    assert not lineage.stages["a:"].overwritten
+
+
 def test_file_that_is_written_again_is_the_newest_stage():
     lineage = Lineage()
     lineage.put(Stage("a:", "", ORIGINAL, "best.pt", path="best.pt"))
@@ -296,6 +307,22 @@ async def test_newer_file_of_a_path_is_told_from_the_opened_one_by_its_content(s
         stages = desk.state.lineage.stages
         assert made[0].id in stages and made[1].id not in stages
         assert stages[made[2].id].overwritten and stages[made[3].id].path
+
+
+async def test_file_made_from_one_that_is_merged_gets_its_figures_too(start, demo_checkpoint: Path, tmp_path: Path):
+    first, second = tmp_path / "first.pt", tmp_path / "second.pt"
+    first.write_bytes(b"first")
+    second.write_bytes(b"second")
+    kept, plan = sessions.SessionFile("second"), {"steps": [], "sha256": hashlib.sha256(b"second").hexdigest()}
+    kept.keep(sessions.SavedSession(id="second", model=str(second), steps=0, plan=plan, imgsz=64, latencies={"": 6.9}))
+    kept.close()
+    opened, unknown = (file_id(hashlib.sha256(b"first").hexdigest()), f"{FILE}{first}")
+    made = [Stage(id, "", "reconstruct", "first.pt", path=str(first)) for id in (opened, unknown)]
+    made.append(Stage(f"{FILE}{second}", unknown, "finetune", "second.pt", path=str(second)))
+    async with start(opening=Opening(str(demo_checkpoint), imgsz=64, lineage=tuple(made))) as desk:
+        await desk.until(lambda: not desk.state.lineage.doubtful_paths, "the merged stages")
+        found = desk.state.lineage.stages[made[2].id]
+        assert (found.parent, found.latency) == (opened, 6.9)
 
 
 async def test_figures_of_files_are_read_again_when_another_stage_is_opened(start, demo_checkpoint: Path, tmp_path: Path):

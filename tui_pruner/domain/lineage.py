@@ -119,7 +119,9 @@ class Lineage:
     def opened(self, root: Stage) -> None:
         """Record that a file of the tree was opened, so its content is known; it stays at its place, and what was made from it below it."""
         unknown = f"{FILE}{root.path}"
-        made = self.stages.pop(unknown, None) or self.stages.get(root.id)
+        made, known = self.stages.pop(unknown, None), self.stages.get(root.id)
+        if made is None or known in self.chain(made.parent):  # a file that was overwritten and is as it was before again
+            made = known
         if made is not None:
             root = replace(root, parent=made.parent or root.parent, kind=made.kind, title=made.title)
         self.put(root)

@@ -165,10 +165,15 @@ def _current_folder() -> str:
 
 
 class SessionFile:
-    """The journal of one session, which no other process writes at the same time."""
+    """The journal of one session, which no other process writes at the same time.
 
-    def __init__(self, id: str) -> None:
+    `read_at`: the `saved_at` of the session that is continued in it. If another window has written to it since, this one goes on in
+    a journal of its own, and both are kept.
+    """
+
+    def __init__(self, id: str, read_at: float = 0.0) -> None:
         self.id = id
+        self._read_at = read_at
         self._in_turn = threading.Lock()
         self._closed = False
         self._journal = Journal(paths.sessions_folder() / f"{id}{SUFFIX}")
@@ -191,19 +196,29 @@ class SessionFile:
             self._journal.close()
 
     def _keep(self, session: SavedSession) -> None:
-        if not session.worth_keeping:
-            self._journal.close()
-            self._journal.file.unlink(missing_ok=True)
-            self._journal = Journal(self._journal.file)
-            return
-        first = not self._journal.file.exists()
         try:
-            self._journal.record(session.model_copy(update={"saved_at": time.time()}).state)
+            if self._read_at:
+                self._take_over(session.model)
+            if not session.worth_keeping:
+                self._journal.close()
+                self._journal.file.unlink(missing_ok=True)
+                self._journal = Journal(self._journal.file)
+                return
+            first = not self._journal.file.exists()
+            self._journal.record(session.model_copy(update={"id": self.id, "saved_at": time.time()}).state)
         except HeldElsewhere as error:
             raise PlanError(f"the session {self.id} is open elsewhere ({error})") from error
         if first:
             with contextlib.suppress(OSError):  # this one is kept even if old ones cannot be removed
                 _drop_oldest(session)
+
+    def _take_over(self, model: str) -> None:
+        self._journal.open()
+        if self._journal.state.get("saved_at", self._read_at) != self._read_at:
+            self._journal.close()
+            self.id = new_id(model)
+            self._journal = Journal(paths.sessions_folder() / f"{self.id}{SUFFIX}")
+        self._read_at = 0.0
 
 
 def new_id(model: str) -> str:

@@ -42,10 +42,15 @@ class NewestOnly(Generic[Item]):
         self._waiting: list[Item] = []
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether an item waits or is under way."""
+        return self._task is not None and not self._task.done()
+
     def submit(self, item: Item) -> None:
         """Queue this item; it replaces the waiting one."""
         self._waiting = [item]
-        if self._task is None or self._task.done():
+        if not self.busy:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:

@@ -54,7 +54,7 @@ class Autosave(Controller):
         super().__init__(store, engine, jobs, dialogs)
         self._criterion = criterion
         self._in_turn = asyncio.Lock()
-        self._statuses: dict[str | None, str] = {}
+        self._statuses: dict[str, str] = {}
         self._writing: NewestOnly[None] = NewestOnly(lambda _: self._write(), self._tell_unkept)
         self._taking: NewestOnly[None] = NewestOnly(lambda _: self._take_figures_of_files(), keep_traceback)
 
@@ -79,9 +79,10 @@ class Autosave(Controller):
             self._offer(own)
 
     def end(self) -> None:
-        """Save what changed within the last half second, and release the session for other windows."""
+        """Save what is not on the disk yet, and release the session for other windows."""
         if self._due is not None:
             self._due.cancel()
+        if self._due is not None or self._writing.busy or self._accepted is not None:
             self._write_at_last()
         if self._file is not None:
             self._file.close()
@@ -182,7 +183,7 @@ class Autosave(Controller):
 
         if self._file is not None:
             self._file.close()
-        self._file = SessionFile(saved.id)
+        self._file = SessionFile(saved.id, saved.saved_at)
 
     def _restore(self, saved: SavedSession) -> None:
         """Restore what the engine does not know: marks, pending cuts and results."""
@@ -227,8 +228,8 @@ class Autosave(Controller):
 
         contents, measured = await asyncio.to_thread(read)
         before, lineage, as_taken = list(self.state.lineage), self.state.lineage, self._beside_work() == self._taken
-        lineage.merge_files({path: file_id(content) if content else "" for path, content in contents.items()})
         lineage.put(*(self._with_figures(stage, found) for stage, found in measured if found and lineage.stages.get(stage.id) is stage))
+        lineage.merge_files({path: file_id(content) if content else "" for path, content in contents.items()})
         if list(lineage) != before:
             self._taken = self._beside_work() if as_taken else self._taken
             self.store.touch("lineage")
@@ -280,12 +281,13 @@ class Autosave(Controller):
         return data is None or (bool(saved.data_status) and saved.data_status == self._status_of(data))
 
     def _status_of(self, data: str | None) -> str:
-        """The status of the data when it was first seen, so that metrics from before a change of it are not taken for later ones."""
+        """The status of the data when it was chosen, so that metrics from before a change of it are not taken for later ones."""
         from tui_pruner.storage.sessions import status_of_data
 
-        if data not in self._statuses:
-            self._statuses[data] = status_of_data(data)
-        return self._statuses[data]
+        statuses = self._statuses
+        if data is not None and data not in statuses:
+            statuses = self._statuses = {data: status_of_data(data)}
+        return statuses[data] if data is not None else ""
 
     def _content(self) -> tuple[object, ...]:
         """The content of a session, cheap to compare."""

@@ -44,11 +44,6 @@ class Lines(Widget):
         """Compose for this width until there is a layout, so that the first picture has lines."""
         self._expected = width
 
-    @property
-    def count(self) -> int:
-        """The number of lines."""
-        return len(self._texts)
-
     def draw(self, compose_lines: Compose) -> None:
         """Show these lines."""
         self._compose_lines = compose_lines
@@ -138,10 +133,8 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
         super().__init__(id=id)
         self._title = self.border_title = title
         self._lines = Lines()
-        self._to_see: list[int] = []
-        """The first line to see and how many."""
         self._seen: tuple[object, ...] | None = None
-        """The lines last scrolled to, and among how many in what space."""
+        """The lines last scrolled to, and among how many, of what and in what space."""
 
     def action_half_page(self, way: int) -> None:
         """Scroll by half a page."""
@@ -153,7 +146,7 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
     def on_resize(self) -> None:
         """Compose for the new height, even behind another screen, where nothing else draws."""
-        self.call_after_refresh(self._redraw)
+        self.call_after_refresh(self._lines.redraw)
 
     def expect(self, width: int) -> None:
         """Compose for this width until there is a layout."""
@@ -161,37 +154,27 @@ class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
 
     def draw(self, compose_lines: Compose, title: str = "", to_end: bool = False) -> None:
         """Show these lines; `to_end` scrolls to the newest."""
-        if title and title != self._title:
-            self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
-        self._seen, self._to_see = None, []
-        self._lines.draw(lambda width, _: compose_lines(width, self.scrollable_content_region.height))
+        self._seen = None
+        self._show(compose_lines, title)
         if to_end:
             self.scroll_end(animate=False)
 
     def draw_at(self, compose_at: ComposeAt, title: str = "") -> None:
-        """Show these lines, and scroll to some of them where those are others than before."""
-        seen = self._seen
+        """Show these lines, and scroll to some of them where those are others than before, or among others, or in another space."""
 
         def compose(width: int, _: int) -> Sequence[Text]:
-            lines, *self._to_see = compose_at(width)
+            lines, at, rows = compose_at(width)
+            before, self._seen = self._seen, (title, at, rows, len(lines), self.size)
+            if self._seen != before:
+                self.call_after_refresh(self.scroll_to_region, Region(0, at, 1, rows), animate=False, force=True)
             return lines
 
-        self.draw(compose, title)
-        self._seen = seen
-        self._look()
+        self._show(compose, title)
 
-    def _look(self) -> None:
-        if not self._to_see:
-            return
-        before, self._seen = self._seen, (*self._to_see, self._lines.count, self.size)
-        if self._seen != before:
-            at, rows = self._to_see
-            self.call_after_refresh(self.scroll_to_region, Region(0, at, 1, rows), animate=False, force=True)
-
-    def _redraw(self) -> None:
-        self._lines.redraw()
-        if self._seen is None:  # nothing was composed before there was a layout
-            self._look()
+    def _show(self, compose_lines: Compose, title: str) -> None:
+        if title and title != self._title:
+            self._title = self.border_title = title  # setting it paints the whole pane again, even if it is the same
+        self._lines.draw(lambda width, _: compose_lines(width, self.scrollable_content_region.height))
 
 
 ENTRY_KEYS = ("enter confirm  escape cancel", "enter  escape", "")
