@@ -134,7 +134,7 @@ def check_recovered(recovered: Checkpoint, analysis: Analysis, removal: Removal,
     if "plan" not in record:
         return False
     original, own = analysis.checkpoint, parse_plan(record["plan"], f"the plan in {recovered.path}")
-    sources = {source["sha256"] for source in sources_of(stages)} | {own.sha256}
+    sources = {source.get("sha256") for source in sources_of(stages)} | {own.sha256}
     if original.sha256 not in sources:
         what = f"it was cut from {own.checkpoint} ({own.sha256[:12]}), and {plan} is a plan of {original.path} ({original.sha256[:12]})"
         raise RequestError(f"{recovered.path} was not recovered from this plan's model: {what}; {advice}")
