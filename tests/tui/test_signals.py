@@ -108,7 +108,7 @@ def test_stop_in_the_middle_of_a_write_stops_the_app_and_it_goes_on_afterwards(t
 
 def test_continuing_without_a_stop_of_ours_sets_the_screen_up_again_and_starts_no_second_reader_of_keys():
     called: list[str] = []
-    app = SimpleNamespace(suspend=lambda: contextlib.nullcontext(called.append("set up again")))
+    app = SimpleNamespace(return_code=None, suspend=lambda: contextlib.nullcontext(called.append("set up again")))
     before = {
         number: signal.signal(number, lambda number, _: called.append(signal.Signals(number).name))
         for number in (signal.SIGTSTP, signal.SIGCONT)
@@ -128,6 +128,16 @@ def test_continuing_without_a_stop_of_ours_sets_the_screen_up_again_and_starts_n
         for number, handler in before.items():
             signal.signal(number, handler)
     assert called == ["set up again", "SIGTSTP", "SIGCONT", "set up again"]
+
+
+def test_app_that_leaves_is_not_set_up_again_by_a_signal_to_continue(terminal):
+    terminal.process.send_signal(signal.SIGHUP)
+    for _ in range(250):  # during all of its shutdown
+        if terminal.process.poll() is not None:
+            break
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal._read(0.004)
+    assert terminal.wait_for_end() == 128 + signal.SIGHUP
 
 
 def test_closed_terminal_ends_the_app_and_its_engine(terminal):

@@ -12,6 +12,7 @@ import os
 import re
 import select
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -48,7 +49,9 @@ def on_hangup(leave: Callable[[int], None], kill_children: Callable[[], None]) -
 
     def handle(number: int) -> None:
         kill_children()
-        loop.call_later(LAST_CHANCE, os._exit, 128 + number)
+        last_chance = threading.Timer(LAST_CHANCE, os._exit, [128 + number])  # not of the loop, which may end before what hangs
+        last_chance.daemon = True
+        last_chance.start()
         leave(128 + number)
 
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -61,7 +64,8 @@ def stop_between_frames(app: App[Any]) -> None:
 
     Textual's own handlers write to the terminal: one that interrupts the app while it queues a frame waits for that queue for ever.
     After a stop that no process can handle (SIGSTOP) they would start a second reader of the keys; here the screen is set up again.
-    A stop that is revoked before it is obeyed has no effect, as in a process without handlers.
+    A stop that is revoked before it is obeyed has no effect, as in a process without handlers. An app that is leaving obeys neither: when a
+    terminal is closed SIGCONT follows SIGHUP, and a reader of keys started after the end would never end.
     """
     loop, stop, resume = asyncio.get_running_loop(), signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
     if not (callable(stop) and callable(resume)):  # no terminal
@@ -74,11 +78,15 @@ def stop_between_frames(app: App[Any]) -> None:
 
     def obey() -> None:
         nonlocal stopped, due
-        stopped, due = True, None
-        stop(signal.SIGTSTP, None)
+        due = None
+        if app.return_code is None:
+            stopped = True
+            stop(signal.SIGTSTP, None)
 
     def on_continue() -> None:
         nonlocal stopped, due
+        if app.return_code is not None:
+            return
         if due is not None:
             due.cancel()
             due = None
