@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -274,8 +274,10 @@ class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs a network for its shapes only: common operations by a shape rule, all others on the meta device.
 
-    Subclasses receive every operation in `observe`.
+    Subclasses receive every operation in `observe`; those in `whole` are not taken apart in inference mode.
     """
+
+    whole: Container[str] = ()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -284,10 +286,9 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run one operation and pass it to `observe`."""
-        kwargs = kwargs or {}
-        if (made := by_parts(self, function, args, kwargs)) is not NotImplemented:
+        kwargs, name = kwargs or {}, operation_name(function)
+        if name not in self.whole and (made := by_parts(self, function, args, kwargs)) is not NotImplemented:
             return made
-        name = operation_name(function)
         known = EVALUATIONS.get(name)
         simple = known is not None and bool(args) and not kwargs.keys() & STEERING
         given = tensors_in(args[:2]) if simple else []

@@ -25,7 +25,7 @@ from tui_pruner.core.tracing.coupling import by_rows, couple, joined_labels
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap
 from tui_pruner.core.tracing.labels import FlowRecord, SizedLabels, Step
 from tui_pruner.core.tracing.meta_device import ShapeMode
-from tui_pruner.core.tracing.state import ENDING, UNSTEADY, numbers_in, step_of
+from tui_pruner.core.tracing.state import ENDING, RULES, UNSTEADY, numbers_in, step_of
 from tui_pruner.core.tracing.width_search import equal_parts, lengths, namings_of, ways_to_read
 from tui_pruner.domain.errors import PlanError
 
@@ -39,6 +39,8 @@ LARGE = (0.6, 0.35)
 
 class Running(ShapeMode):  # type: ignore[no-untyped-call]
     """Records the operations of a run with the numbers that they compute with, and the sizes at some places."""
+
+    whole = RULES
 
     def __init__(self, watched: Mapping[int, SizedLabels] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

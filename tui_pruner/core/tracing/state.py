@@ -139,6 +139,8 @@ PRODUCING: tuple[Role, ...] = ("out", "depthwise")
 class Flow(ShapeMode):  # type: ignore[no-untyped-call]
     """The state of one trace: which labels each live tensor carries, and the record so far."""
 
+    whole = RULES
+
     def __init__(self, model: nn.Module, approximate: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.record = FlowRecord()
