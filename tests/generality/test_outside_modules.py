@@ -67,6 +67,21 @@ def wrapped(net: Any) -> None:
     net.middle.forward = functools.partial(doubled, net.middle)
 
 
+def wrapped_by_name(net: Any) -> None:
+    called = functools.partial(lambda layer, x: layer.forward.__wrapped__(x) * 2, net.middle)
+    net.middle.forward = functools.update_wrapper(called, net.middle.forward)
+
+
+def in_keys(net: Any) -> None:
+    net.scales = {net.middle: 2.0}
+    net.run = functools.partial(lambda one, x: one.middle(x) * one.scales[one.middle], net)
+
+
+def behind_a_number(net: Any) -> None:
+    net.stage = (2, net.middle)
+    net.run = functools.partial(lambda one, x: one.stage[1](x) * one.stage[0], net)
+
+
 def hooked(net: Any) -> None:
     net.middle.register_forward_hook(net.keep)
     net.run = functools.partial(lambda one, x: one.middle(x) * one.kept.sigmoid(), net)
@@ -87,6 +102,9 @@ NAMED = {
     "modules in a list": in_list,
     "modules in a dict of tuples": in_dict,
     "a forward wrapped by a partial function": wrapped,
+    "a forward that calls what it wraps": wrapped_by_name,
+    "a module as a key": in_keys,
+    "a module behind a number": behind_a_number,
     "a hook that is a method of the parent": hooked,
     "a neighbour in a list": beside,
     "a compiled layer": compiled,
@@ -145,6 +163,8 @@ def test_inputs_whose_channels_are_last_hold_no_features(name):
     session = opened(case, net)
     assert {"first", "second"} <= {layer for group in session.groups() if group.prunable for layer in group.layers}
     assert list(wrongly_equal(case, net, session, EXACT)) == []
+    session.apply(["first=50%", "second=50%"])
+    assert session.size.flops == tp.open(session.model(), example_inputs=case.args).size.flops
 
 
 @pytest.mark.parametrize("reshape", [lambda y, x: y.view_as(x), lambda y, x: y.reshape_as(other=x)], ids=["view_as", "reshape_as"])

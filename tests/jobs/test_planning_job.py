@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tui_pruner as tp
 from tests.gpu.conftest import train_until_detecting
 from tests.jobs.conftest import draw_splits
 from tests.jobs.narrow import SIDE, narrow, save_whole, short
@@ -86,6 +87,18 @@ def test_front_reuses_measurements_and_compares_each_point_with_its_closest_riva
     assert impossible.plan is None and "out of reach" in impossible.stopped
     again = run_planning(short_parameters.model_copy(update={"points": [["flops=80%"]]}), ignore)
     assert again.cached and again.points[0].plan == easy.plan
+
+
+def test_target_that_is_reached_already_is_a_point_without_cuts_and_no_step_of_a_session(short_parameters: PlanningParameters) -> None:
+    session = tp.open(short_parameters.checkpoint, imgsz=SIDE)
+    session.target("flops=60%")
+    (point,) = run_planning(short_parameters.model_copy(update={"points": [["flops=90%"]], "plan": session.plan()}), ignore).points
+    assert point.plan is not None and point.amounts == {} and point.shares["flops"] <= 0.6
+    with pytest.raises(tp.RequestError, match="the target is reached already"):
+        session.target("flops=90%", data=short_parameters.data, images=8)
+    assert len(session.steps) == 1
+    session.target("flops=50%", data=short_parameters.data, images=8)
+    assert len(session.steps) == 2 and session.size.flops <= 0.5 * tp.open(short_parameters.checkpoint, imgsz=SIDE).size.flops
 
 
 def test_fast_planning_compares_no_rivals(short_parameters: PlanningParameters) -> None:

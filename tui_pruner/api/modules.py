@@ -137,7 +137,7 @@ class ModuleSession(Session):
             images: how many samples of the batches are used.
 
         Raises:
-            RequestError: out of reach, no such measure, no batch, or a criterion whose data is missing.
+            RequestError: out of reach, reached already, no such measure, no batch, or a criterion whose data is missing.
             DataError: the loss is NaN.
         """
         from tui_pruner.core.pruning.importance import FROM_LABELS

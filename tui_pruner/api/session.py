@@ -217,9 +217,10 @@ class Session:
         `data` is the yaml of a data set, or a folder of classes; `images` of them are used.
 
         Raises:
-            RequestError: out of reach, or no such measure.
+            RequestError: out of reach, reached already, or no such measure.
             DataError: the data cannot be used.
         """
+        from tui_pruner.core.pruning.plan import Step
         from tui_pruner.core.search.planner import Planner
         from tui_pruner.core.search.targets import parse_target
 
@@ -228,8 +229,7 @@ class Session:
             (point,) = self.front([wanted], data, criterion or "obs", images)
             if point.plan is None:
                 raise RequestError(point.stopped)
-            self.load(point.plan)
-            return self.steps[-1]
+            return self._append(Step.model_validate(point.plan["steps"][-1]))
         otherwise = "data= the yaml of a data set, or have `tui-pruner plan` do it"
         aims = arguments.demand_sizes([parse_target(text) for text in wanted], otherwise)
         found = Planner(self._steps.analysis, self._steps.removal).plan(aims, criterion or "l2")

@@ -89,9 +89,7 @@ def without_weights(model: nn.Module) -> nn.Module:
             known[id(tensor)] = nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty
         return known[id(tensor)]
 
-    known_modules: dict[int, nn.Module] = {}
-    skeleton = _copied(model, on_meta, known_modules)
-    redirect(known_modules)
+    skeleton = _with_own_names(model, on_meta, {})
     forget_caches(skeleton)
     return skeleton
 
@@ -109,17 +107,29 @@ def sharing_weights(model: nn.Module, twins: dict[int, nn.Module] | None = None)
 
     `twins` receives the copy of each module, by the identity of the module.
     """
-    known = {} if twins is None else twins
-    copy = _copied(model, None, known)
-    redirect(known)
+    return _with_own_names(model, None, {} if twins is None else twins)
+
+
+def _with_own_names(model: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, known: dict[int, nn.Module]) -> nn.Module:
+    """A copy whose modules name each other where the originals do."""
+    naming: list[tuple[dict[str, Any], str]] = []
+    copy = _copied(model, tensor_of, known, naming)
+    for state, name in naming:
+        state[name] = named_copies(state[name], known)
     return copy
 
 
-def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, known: dict[int, nn.Module], path: str = "") -> nn.Module:
+def _copied(
+    module: nn.Module,
+    tensor_of: Callable[[Tensor], Tensor] | None,
+    known: dict[int, nn.Module],
+    naming: list[tuple[dict[str, Any], str]],
+    path: str = "",
+) -> nn.Module:
     """A module in evaluation mode with its own attribute tables and copied children; `tensor_of` replaces tensors.
 
     `copy.deepcopy` is ten times slower, since it walks every attribute, and `eval()` takes twice as long as the copy. The `__new__` of
-    `torch.fx` modules would make another class, without the module's forward. Attributes that name other modules are for `redirect`.
+    `torch.fx` modules would make another class, without the module's forward. `naming` receives the attributes that may name modules.
 
     Raises:
         TraceError: a part is TorchScript.
@@ -132,24 +142,40 @@ def _copied(module: nn.Module, tensor_of: Callable[[Tensor], Tensor] | None, kno
     state = twin.__dict__
     for name, value in module.__dict__.items():
         kind = type(value)
-        if kind is dict or kind is list or name in OWN_TABLES:
-            value = value.copy() if value else kind()  # copies of empty ordered dicts take long, and a module has ten
+        if kind in CONTAINERS or name in OWN_TABLES:
+            if kind is not tuple:
+                value = value.copy() if value else kind()  # copies of empty ordered dicts take long, and a module has ten
+            if value and name not in CONTENTS and holds_more_than_data(value):
+                naming.append((state, name))
+        elif kind not in DATA:
+            naming.append((state, name))
         state[name] = value
     state["training"] = False
     if tensor_of is not None:
         for table in ("_parameters", "_buffers"):
             state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     for name, child in module._modules.items():
-        twin._modules[name] = None if child is None else _copied(child, tensor_of, known, f"{path}.{name}" if path else name)
+        twin._modules[name] = None if child is None else _copied(child, tensor_of, known, naming, f"{path}.{name}" if path else name)
     return twin
 
 
-NAMING = frozenset({list, tuple, dict, OrderedDict, MethodType, partial})
+CONTAINERS = frozenset({list, tuple, dict, OrderedDict})
+NAMING = CONTAINERS | {MethodType, partial}
 """What an attribute or a hook may be that names modules: on a copy it has to name the copies."""
 CONTENTS = frozenset({"_parameters", "_buffers", "_modules"})
-PLAIN = frozenset({bool, int, float, str, type(None)})
+DATA = frozenset({bool, int, float, str, type(None), set})
+"""Types of attributes that name no module."""
 LONGEST = 1000
 """Longer lists hold data."""
+
+
+def holds_more_than_data(container: Any) -> bool:
+    """Whether anything in a list, tuple or dict, or a key, may be or name a module."""
+    if len(container) > LONGEST:
+        return False
+    if DATA.issuperset(map(type, container)):
+        return isinstance(container, dict) and not DATA.issuperset(map(type, container.values()))
+    return True
 
 
 def named_copies(value: Any, known: Mapping[int, nn.Module], depth: int = 3) -> Any:
@@ -161,18 +187,20 @@ def named_copies(value: Any, known: Mapping[int, nn.Module], depth: int = 3) -> 
     if kind not in NAMING:
         return known.get(id(value), value) if isinstance(value, nn.Module) else value
     if kind is partial:
-        parts = value.func, value.args, value.keywords
-        function, args, keywords = (named_copies(part, known, depth) for part in parts)
-        same = all(new is old for new, old in zip((function, args, keywords), parts))
-        return value if same else partial(function, *args, **keywords)
+        parts = value.func, value.args, value.keywords, vars(value)
+        function, args, keywords, attributes = copies = [named_copies(part, known, depth) for part in parts]
+        if all(new is old for new, old in zip(copies, parts)):
+            return value
+        made = partial(function, *args, **keywords)
+        vars(made).update(attributes)
+        return made
     if not depth or not 0 < len(value) <= LONGEST:
         return value
-    by_key = kind is dict or kind is OrderedDict
-    items = list(value.values() if by_key else value)
+    items = [*value, *value.values()] if isinstance(value, dict) else value
     copies = [named_copies(item, known, depth - 1) for item in items]
     if all(new is old for new, old in zip(copies, items)):
         return value
-    return kind(zip(value, copies) if by_key else copies)
+    return kind(zip(copies, copies[len(value) :])) if isinstance(value, dict) else kind(copies)
 
 
 def renamed(module: nn.Module, known: Mapping[int, nn.Module]) -> dict[str, Any]:
@@ -180,7 +208,7 @@ def renamed(module: nn.Module, known: Mapping[int, nn.Module]) -> dict[str, Any]
     found = {}
     for name, value in vars(module).items():
         kind = type(value)
-        if kind in PLAIN or name in CONTENTS or (kind in NAMING and not value) or (kind is tuple and type(value[0]) is int):
+        if kind in DATA or name in CONTENTS or (kind in CONTAINERS and not holds_more_than_data(value)):
             continue
         copies = named_copies(value, known)
         if copies is not value:

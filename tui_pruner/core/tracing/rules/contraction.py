@@ -220,7 +220,7 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
     """[.., N, K] x [.., K, M]: the contracted dimension is tied pairwise; one of the other dimensions may carry channels."""
     a, b = flow.elements(left), flow.elements(right)
     contracted = varies(a, a.ndim - 1), varies(b, b.ndim - 2)
-    flow.note_work(call, work_labels(a, b))
+    flow.note_work(call, work_labels(*(without_given(flow, one) for one in (a, b))))
     if all(contracted) and flow.values.is_filled(left) and flow.values.is_filled(right):
         flow.lock(call, [left, right], "is summed over where neither factor is zero without a channel")
     if all(contracted):
@@ -230,7 +230,7 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
         flow.lock(call, [left if contracted[0] else right], "is summed against values that are no channels")
         a, b = (nothing(one.shape) if across else one for one, across in zip((a, b), contracted))
     if varies(a, a.ndim - 2) and varies(b, b.ndim - 1):  # a matrix among the inputs, such as a graph's, has no channels
-        a, b = (nothing(one.shape) if flow.is_given(one) else one for one in (a, b))
+        a, b = (without_given(flow, one) for one in (a, b))
     rows, columns = varies(a, a.ndim - 2), varies(b, b.ndim - 1)
     if rows and columns:
         flow.lock(call, [left, right], "meets other channels in an outer product")
@@ -240,6 +240,11 @@ def activations(flow: Flow, call: Call, left: Tensor, right: Tensor) -> None:
         flow.put(call.result, a.narrow(-1, 0, 1).expand(call.result.shape))
     elif not any(contracted):
         side_by_side(flow, call, a, b)
+
+
+def without_given(flow: Flow, labels: Tensor) -> Tensor:
+    """No labels in place of those of the forward's inputs only, which no cut removes."""
+    return nothing(labels.shape) if flow.is_given(labels) else labels
 
 
 def summed(flow: Flow, call: Call, labels: Tensor, dim: int) -> Tensor:
