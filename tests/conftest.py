@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +37,8 @@ os.environ |= {
 os.environ.setdefault("PYTEST_TIMEOUT", str(LONGEST_TEST))
 for name in ("NO_COLOR", "FORCE_COLOR", "TEXTUAL", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs behind it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.dont_write_bytecode = False
 """Else every worker and every child compiles again what it imports: a fifth of all the processor's time."""
 
