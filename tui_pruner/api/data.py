@@ -203,6 +203,7 @@ def file_of(given: Any, what: str) -> Path:
 IN_PYTHON = {
     "calibrate it first (--data DATA.yaml)": "call target with this criterion and data=",
     ", see inspect": ", see layers()",
+    "give --force": "give force=True",
 }
 """What error messages name for the command line, with what a script does."""
 
@@ -212,30 +213,17 @@ def in_python() -> Iterator[None]:
     """Name in error messages what a script can do, in place of commands and options.
 
     Raises:
-        RequestError: the same, in other words.
+        RequestError, OutputError: the same, in other words.
     """
     try:
         yield
-    except RequestError as error:
+    except (RequestError, OutputError) as error:
         said = str(error)
         for command, call in IN_PYTHON.items():
             said = said.replace(command, call)
         if said == str(error):
             raise
-        raise RequestError(said) from error
-
-
-@contextmanager
-def without_force() -> Iterator[None]:
-    """Say of files that exist what a script can do, in place of an option of the command line.
-
-    Raises:
-        OutputError: the same, in other words.
-    """
-    try:
-        yield
-    except OutputError as error:
-        raise OutputError(str(error).replace("give --force", "give force=True")) from error
+        raise type(error)(said) from error
 
 
 def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str], folder: str | Path, **options: Any) -> CompressResult:
@@ -265,7 +253,7 @@ def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str]
         unknown = first["type"] == "extra_forbidden"
         raise RequestError(f"compress has no option {name}" if unknown else f"compress: {name}: {first['msg'].lower()}") from None
     recipe_of(parameters.model_dump())
-    with without_force():
+    with in_python():
         return run_compression(parameters, lambda progress: None)
 
 

@@ -346,7 +346,7 @@ class Session:
         """
         from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 
-        with arguments.without_force():
+        with arguments.in_python():
             return Path(cut_prove_write(self._steps, arguments.file_of(output, "the masked model"), mask=True, force=force).file.output)
 
     def save(self, output: str | Path, force: bool = False) -> Path:
@@ -362,7 +362,7 @@ class Session:
         from tui_pruner.frameworks.ultralytics.writing import cut_prove_write, write_model
 
         output = arguments.file_of(output, "the pruned model")
-        with arguments.without_force(), tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
+        with arguments.in_python(), tempfile.TemporaryDirectory(prefix="tui-pruner-") as folder:
             if self._refit is None:
                 return Path(cut_prove_write(self._steps, output, force=force).file.output)
             check_output(output, self.checkpoint.path, force)
