@@ -108,7 +108,8 @@ async def test_reason_of_a_refused_target_is_in_sight_to_its_end(desk):
     await desk.press("enter")
     reason = "cannot read the target '60': write what shall be left, by flops, params, bytes, latency, such as flops=70%"
     await desk.until(lambda: reason in unwrapped(desk.app), "the whole reason")
-    assert any(line.split() == ["││", "▊", "60", "▎", "│", "│"] for line in desk.text.splitlines()), "and the line that it is about"
+    lines = [THUMB.sub(" ", line).split() for line in desk.text.splitlines()]
+    assert any(line[:4] == ["││", "▊", "60", "▎"] for line in lines), "and the line that it is about"
     await desk.press("escape")
 
 
