@@ -9,7 +9,7 @@ from tests.deadlines import HANGING
 
 PROFILED = """
 import sys
-from tui_pruner.core.tracing.tracer import deadline
+from tui_pruner.domain.deadlines import deadline
 
 calls = []
 with deadline(60):

@@ -21,7 +21,8 @@ from tui_pruner.core.tracing.coupling import couple
 from tui_pruner.core.tracing.coupling_map import CouplingMap, locked_by_links
 from tui_pruner.core.tracing.labels import Axis, FlowRecord, LinkedLabels
 from tui_pruner.core.tracing.size_check import smallest_removal
-from tui_pruner.core.tracing.tracer import TraceTimeout, trace
+from tui_pruner.core.tracing.tracer import trace
+from tui_pruner.domain.deadlines import TimeUp
 from tui_pruner.domain.errors import TraceError
 from tui_pruner.frameworks.ultralytics import build_from_yaml
 
@@ -58,7 +59,7 @@ def test_failure_without_a_message_is_reported_by_its_class():
 
 def test_forward_that_exceeds_the_time_limit_is_refused_with_its_location():
     def late(net: nn.Module, x: Tensor) -> Tensor:
-        raise TraceTimeout
+        raise TimeUp
 
     with pytest.raises(TraceError, match="the forward of Odd had not ended after 120 seconds, in Odd"):
         trace_model(Odd(late).eval())

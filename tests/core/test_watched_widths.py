@@ -319,12 +319,25 @@ def by_caught_key(net: Any, x: Tensor) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("body", [by_kind, by_caught_key])
+def by_caught_layer(net: Any, x: Tensor) -> Tensor:
+    with contextlib.suppress(RuntimeError):
+        net.deep(x.new_zeros(1, 3, 4, 4))
+    return x / x.shape[1]
+
+
+@pytest.mark.parametrize("body", [by_kind, by_caught_key, by_caught_layer])
 def test_forward_that_notices_the_watch_is_traced_without_it(body):
     skeleton = without_weights(Between(body, WIDTH))
     found = traced(skeleton, Inputs((torch.rand(1, 3, 8, 8),)))
     assert content(found) == content(with_trials(skeleton))
     assert any("the forward computes with this width" in group.reason for group in found.groups)
+
+
+def test_tensor_functions_are_seen_again_after_a_layer_failed():
+    net = without_weights(Between(lambda net, x: net.deep(x[:, :3]), WIDTH))
+    with pytest.raises(TraceError, match="deep"):
+        trace(net, Inputs((torch.rand(1, 3, 8, 8),)), watched=True)
+    assert torch._C._is_torch_function_enabled()
 
 
 def test_a_width_that_a_forward_stores_keeps_no_trace():

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
-from collections.abc import Awaitable
+import threading
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
+
+from tui_pruner.domain.errors import Interruption
 
 Answer = TypeVar("Answer")
 LOOK_EVERY = 1.0
@@ -14,6 +20,8 @@ ASLEEP = 2.0
 """Seconds by which a wait is late of a process that was stopped (Ctrl-Z, a debugger), not of one that is busy."""
 NOTHING = 1e-4
 """Seconds that are too short to wait for."""
+AGAIN = 0.5
+"""Seconds between two attempts."""
 
 
 def crowd() -> float:
@@ -47,3 +55,42 @@ async def within(seconds: float, answer: Awaitable[Answer]) -> Answer:
         raise asyncio.TimeoutError
     finally:
         waiting.cancel()
+
+
+class TimeUp(Interruption):
+    """The time is up; a BaseException, so that no `except Exception` in a forward catches it."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise `TimeUp` in the calling thread, at its next line of Python, after this many seconds (more on a busy machine).
+
+    It is raised again until the block ends: an exception raised within a callback of the garbage collector is swallowed.
+    """
+    thread, leaving = threading.get_ident(), threading.Lock()
+    thrown, over = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        began, wait = time.monotonic(), seconds
+        while not over.wait(wait):
+            wait = AGAIN
+            if time.monotonic() - began < seconds * crowd():
+                continue
+            with leaving:
+                if not over.is_set():
+                    thrown.set()
+                    throw(thread, TimeUp)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        yield
+    finally:
+        with leaving:
+            over.set()
+            if thrown.is_set():  # without this, CPython 3.11 would search for ever and hang under a profiler
+                throw(thread, None)  # cancel what was raised in the last moment and has not arrived
+
+
+def throw(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an exception in a thread; None cancels one that was not delivered yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)

@@ -18,6 +18,10 @@ CACHES = frozenset({"anchors", "strides", "shape", "shapes", "valid_mask"})
 OWN_TABLES = frozenset(name for name, value in nn.Module().__dict__.items() if isinstance(value, dict))
 
 
+Parts = Sequence[tuple[str, nn.Module]]
+"""The modules of a model by their paths, as `modules_of` gives them."""
+
+
 def modules_of(model: nn.Module, repeated: bool = False) -> list[tuple[str, nn.Module]]:
     """Path and module of the model and of every part, as `named_modules` gives them, in a tenth of the time; `repeated`: by every path."""
     found: list[tuple[str, nn.Module]] = []
@@ -35,7 +39,7 @@ def modules_of(model: nn.Module, repeated: bool = False) -> list[tuple[str, nn.M
     return found
 
 
-def named_tensors(model: nn.Module | Sequence[tuple[str, nn.Module]]) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(model: nn.Module | Parts) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and buffer of a model, or of its parts by path, with its full name, each shared tensor under its first name only."""
     parts = modules_of(model) if isinstance(model, nn.Module) else model
     for table in ("_parameters", "_buffers"):
@@ -47,7 +51,7 @@ def named_tensors(model: nn.Module | Sequence[tuple[str, nn.Module]]) -> Iterato
                     yield f"{path}.{name}" if path else name, tensor
 
 
-def owners_of_tensors(model: nn.Module | Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, ...]]:
+def owners_of_tensors(model: nn.Module | Parts) -> dict[str, tuple[str, ...]]:
     """All names of each parameter and buffer by its first name, of a model or of its parts by path: tied weights have several."""
     owners: tuple[dict[int, list[str]], dict[int, list[str]]] = {}, {}
     parts = modules_of(model, repeated=True) if isinstance(model, nn.Module) else model
@@ -140,23 +144,31 @@ def _copied(
         raise TraceError(f"{path or 'the model'} is TorchScript, whose operations cannot be followed: give the model from before torch.jit")
     twin = known[id(module)] = object.__new__(type(module))
     state = twin.__dict__
-    for name, value in module.__dict__.items():
-        kind = type(value)
-        if kind in CONTAINERS or name in OWN_TABLES:
-            if kind is not tuple:
-                value = value.copy() if value else kind()  # copies of empty ordered dicts take long, and a module has ten
-            if value and name not in CONTENTS and holds_more_than_data(value):
-                naming.append((state, name))
-        elif kind not in DATA:
-            naming.append((state, name))
-        state[name] = value
-    state["training"] = False
+    _copy_attributes(module.__dict__, state, naming)
     if tensor_of is not None:
         for table in ("_parameters", "_buffers"):
             state[table] = {name: None if tensor is None else tensor_of(tensor) for name, tensor in state[table].items()}
     for name, child in module._modules.items():
         twin._modules[name] = None if child is None else _copied(child, tensor_of, known, naming, f"{path}.{name}" if path else name)
     return twin
+
+
+def _copy_attributes(given: dict[str, Any], state: dict[str, Any], naming: list[tuple[dict[str, Any], str]]) -> None:
+    """Give a module the attributes of another one, in containers of its own; `naming` receives those that may name modules."""
+    state.update(given, training=False)
+    for name, value in given.items():
+        kind = type(value)
+        if kind in DATA:
+            continue
+        if not (kind in CONTAINERS or name in OWN_TABLES):
+            naming.append((state, name))
+        elif value:
+            if kind is not tuple:
+                state[name] = value.copy()
+            if name not in CONTENTS and holds_more_than_data(value):
+                naming.append((state, name))
+        elif kind is not tuple:
+            state[name] = kind()  # a copy of an empty ordered dict takes long, and a module has ten
 
 
 CONTAINERS = frozenset({list, tuple, dict, OrderedDict})

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.model.copies import modules_of
+
 ROOT = "output"
 MOST_LEAVES = 100_000
 CONSTANTS = (
@@ -79,7 +81,7 @@ def features_passed_through(model: nn.Module) -> Iterator[dict[int, Tensor]]:
     """
     features: dict[int, Tensor] = {}
     with ExitStack() as hooks:
-        for module in model.modules():
+        for _, module in modules_of(model):
             if is_detection_head(module):
                 hooks.callback(module.register_forward_hook(functools.partial(_collect, features)).remove)
         yield features

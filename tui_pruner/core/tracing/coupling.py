@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,20 @@ from tui_pruner.core.tracing.coupling_map import (
     ScaledRows,
     locked_by_links,
 )
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, JoinedLabels, Labels, LinkedLabels, LockedLabels, Operation, SizedLabels
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LinkedLabels, LockedLabels, Operation, SizedLabels
 
 SILENT_JOINS = frozenset(
     {"convolution", "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "addmm", "linear", "mm"}
 )
+
+
+class JoinedLabels(NamedTuple):
+    """What the first `unions` come to: the channel of each label, and the element-wise operations that join channels, in pairs."""
+
+    unions: int
+    channel: Labels
+    joining: Labels
+    operations: Labels
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def couple(record: FlowRecord) -> CouplingMap:
     owner = owners(record, axes)
     locks = sorted(record.locks, key=lambda lock: lock.rank)
     channels = into_groups(record, owner, locks)
-    members = collect_members(record, axes, owner, channels)
+    members = collect_members(record, axes, channels)
     links = collect_links(record, channels)
     joins = joining_operations(record, channels)
     found_locks = locks_of(record, locks, channels, len(members))
@@ -124,7 +133,7 @@ def components(record: FlowRecord) -> Indices:
     """The channel of each label: connected components over all unions."""
     left = np.concatenate([union.left for union in record.unions] or [np.zeros(0, np.int64)])
     right = np.concatenate([union.right for union in record.unions] or [np.zeros(0, np.int64)])
-    first = first_connected(record.source.count, left, right)
+    first = connected(record.source.count, left, right)
     return cast(Indices, np.cumsum(first == np.arange(len(first)))[first])
 
 
@@ -138,6 +147,42 @@ def joined_labels(record: FlowRecord) -> JoinedLabels:
         joining, by = np.divmod(distinct(left * count + operation), max(count, 1))
         record.joined = JoinedLabels(len(record.unions), channel, joining, by)
     return record.joined
+
+
+def connected(count: int, left: Labels, right: Labels) -> Labels:
+    """For each number the smallest one that pairs connect it with.
+
+    Most pairs come in runs, as one whole axis is tied to another. So the numbers are put into pieces that every run treats as one, which
+    are a hundred times fewer: where one side of a run ends in a piece, the other side is split at the same place.
+    """
+    starts = np.flatnonzero(np.concatenate(([True], (np.diff(left) != 1) | (np.diff(right) != 1)))[: len(left)])
+    sizes = np.diff(starts, append=len(left))
+    a, b = left[starts], right[starts]
+    pieces, before = distinct(np.concatenate(([0], a, a + sizes, b, b + sizes))), 0
+    while before < len(pieces) < count // WORTH_RUNS:
+        before = len(pieces)
+        pieces = distinct(np.concatenate((pieces, mirrored(pieces, a, sizes, b), mirrored(pieces, b, sizes, a))))
+    if before < len(pieces):
+        return first_connected(count, left, right)
+    first, last = np.searchsorted(pieces, a), np.searchsorted(pieces, a + sizes)
+    root = first_connected(len(pieces), ranges(first, last - first), ranges(np.searchsorted(pieces, b), last - first))
+    pieces = pieces[pieces < count]
+    return np.arange(count) + np.repeat(pieces[root[: len(pieces)]] - pieces, np.diff(pieces, append=count))
+
+
+WORTH_RUNS = 8
+"""Numbers for each piece from which on pieces are faster than numbers."""
+
+
+def mirrored(pieces: Labels, begins: Labels, sizes: Labels, others: Labels) -> Labels:
+    """Where pieces begin within runs, the same places of the runs on the other side."""
+    low, high = np.searchsorted(pieces, begins, side="right"), np.searchsorted(pieces, begins + sizes)
+    return pieces[ranges(low, high - low)] + np.repeat(others - begins, high - low)
+
+
+def ranges(starts: Labels, sizes: Labels) -> Labels:
+    """The numbers of several ranges after each other."""
+    return cast(Labels, np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes))
 
 
 def first_connected(count: int, left: Labels, right: Labels) -> Labels:
@@ -189,7 +234,7 @@ def into_groups(record: FlowRecord, owner: Indices, locks: Sequence[LockedLabels
         kinds.append(kind + part_of[free])
         kind += len(parts)
     signature = np.zeros(count, dtype=np.uint64)
-    np.add.at(signature, np.concatenate(entries), scrambled(np.concatenate(kinds)))
+    np.add.at(signature, np.concatenate(entries), scrambled(np.arange(kind))[np.concatenate(kinds)])
     signature += scrambled(lock + kind)
     return numbered(channel, lock, signature, owned)
 
@@ -199,7 +244,7 @@ def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], own
     count = len(signature)
     first = np.full(count, len(channel), dtype=np.int64)
     labels = np.flatnonzero(owned)
-    np.minimum.at(first, channel[labels], labels)
+    first[channel[labels[::-1]]] = labels[::-1]  # of several values the last one stays
     real = np.flatnonzero(first < len(channel))
     real = real[np.argsort(first[real], kind="stable")]
     _, start, inverse = np.unique(signature[real], return_index=True, return_inverse=True)
@@ -213,21 +258,41 @@ def numbered(channel: Indices, lock: Indices, signature: NDArray[np.uint64], own
     return Channels(channel, lock, group, place)
 
 
-def collect_members(record: FlowRecord, axes: Sequence[Axis], owner: Indices, channels: Channels) -> list[tuple[Member, ...]]:
-    """Each group's members, from labels sorted by group, axis, channel and position."""
-    labels = np.flatnonzero(owner >= 0)
+def collect_members(record: FlowRecord, axes: Sequence[Axis], channels: Channels) -> list[tuple[Member, ...]]:
+    """Each group's members, axis by axis. Most axes have one group, in order; the labels of the others are sorted."""
+    starts, sizes = (np.array([known[axis] for axis in axes], dtype=np.int64) for known in (record.source.starts, record.source.sizes))
+    first, group, place = channels.channel[starts], channels.group, channels.place
+    broken = (
+        breaks(channels.channel, starts, sizes) | breaks(place, first, sizes) | (breaks(group + place, first, sizes)) | (place[first] > 0)
+    )
+    members: list[list[Member]] = [[] for _ in range(int(group.max()) + 1)]
+    shares = shares_of(np.flatnonzero(broken), starts, sizes, channels)
+    for number, (axis, size, of, mixed) in enumerate(zip(axes, sizes.tolist(), group[first].tolist(), broken.tolist(), strict=True)):
+        for owner, positions in shares[number] if mixed else ((of, np.arange(size)[:, None]),):
+            members[owner].append(Member(axis, record.roles.get(axis), positions))
+    return [tuple(shares) for shares in members]
+
+
+def breaks(numbers: Indices, starts: Indices, sizes: Indices) -> NDArray[np.bool_]:
+    """For each range of places: whether any number there, beside the first, is not the one before it and one more."""
+    found = np.concatenate(([0, 0], np.cumsum(np.diff(numbers) != 1)))
+    return cast(NDArray[np.bool_], found[np.minimum(starts + sizes, len(numbers))] != found[starts + 1])
+
+
+def shares_of(axes: Indices, starts: Indices, sizes: Indices, channels: Channels) -> dict[int, list[tuple[int, Indices]]]:
+    """The groups on each of some axes, with the positions of their channels there."""
+    labels, axis = ranges(starts[axes], sizes[axes]), np.repeat(axes, sizes[axes])
     channel = channels.channel[labels]
-    group, place, axis = channels.group[channel], channels.place[channel], owner[labels]
-    order = np.argsort((group * len(axes) + axis) * (int(place.max(initial=0)) + 1) + place, kind="stable")
-    labels, group, axis, place = labels[order], group[order], axis[order], place[order]
-    positions = labels - np.array([record.source.starts[name] for name in axes])[axis]
-    highs = np.append(np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1, len(labels))
-    members: list[list[Member]] = [[] for _ in range(int(channels.group.max()) + 1)]
+    group, place = channels.group[channel], channels.place[channel]
+    order = np.lexsort((place, group, axis))
+    group, place, axis, position = group[order], place[order], axis[order], (labels - starts[axis])[order]
+    highs = np.append(np.flatnonzero((np.diff(group) != 0) | (np.diff(axis) != 0)) + 1, len(order)) if len(order) else order
+    shares: dict[int, list[tuple[int, Indices]]] = {}
     low = 0
     for high, number, which, last in zip(*(x.tolist() for x in (highs, group[highs - 1], axis[highs - 1], place[highs - 1])), strict=True):
-        members[number].append(Member(axes[which], record.roles.get(axes[which]), positions[low:high].reshape(last + 1, -1)))
+        shares.setdefault(which, []).append((number, position[low:high].reshape(last + 1, -1)))
         low = high
-    return [tuple(shares) for shares in members]
+    return shares
 
 
 def collect_links(record: FlowRecord, channels: Channels) -> tuple[ChannelLink, ...]:

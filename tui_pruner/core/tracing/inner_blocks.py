@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from tui_pruner.core.model.copies import modules_of
+from tui_pruner.core.model.copies import Parts
 from tui_pruner.core.model.layers import keeps_blocks
 from tui_pruner.core.tracing.adapters import is_of_library, nearest_base
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, InnerBlock, Lock, locked_by_links
@@ -37,20 +37,20 @@ ENDS: dict[str, Ends] = {}
 """By class: the last layers of each branch that is added to the input; empty where nothing is added to the input."""
 
 
-def repeats_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def repeats_of(model: nn.Module, parts: Parts) -> Iterator[tuple[str, nn.Module]]:
     """Path and module of every repeat, and of the parts of a repeat that is itself a sequence; in a plain model the blocks in its lists."""
     if not keeps_blocks(model):
-        yield from listed(model)
+        yield from listed(parts)
         return
-    for path, module in modules_of(model):
+    for path, module in parts:
         repeats = module._modules.get(REPEATS)
         if isinstance(repeats, (nn.ModuleList, nn.Sequential)) and any(map(is_of_library, type(module).__mro__)):
             yield from parts_of(f"{path}.{REPEATS}" if path else REPEATS, repeats)
 
 
-def listed(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def listed(parts: Parts) -> Iterator[tuple[str, nn.Module]]:
     """Path and module of every element of a list or sequence that contains layers."""
-    for path, module in modules_of(model):
+    for path, module in parts:
         if type(module) in (nn.Sequential, nn.ModuleList):
             for name, part in module.named_children():
                 if next(part.parameters(), None) is not None and next(part.children(), None) is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from tui_pruner.core.tracing.coupling import JoinedLabels
     from tui_pruner.core.tracing.coupling_map import Normalised, WidthName
     from tui_pruner.core.tracing.inner_blocks import InnerLabels
 
@@ -23,15 +24,11 @@ PARAMETRIZED = ".parametrizations."
 """Where `torch.nn.utils.parametrize` keeps what a module's weight is computed from."""
 
 
-@dataclass(frozen=True, order=True)
-class Axis:
+class Axis(NamedTuple):
     """One dimension of one named parameter or buffer."""
 
     parameter: str
     dim: int
-
-    def __hash__(self) -> int:
-        return hash(self.parameter) + self.dim
 
     @property
     def module(self) -> str:
@@ -73,9 +70,14 @@ class AxisLabels:
 
 def along(vector: Labels, dim: int, shape: Sequence[int]) -> Tensor:
     """A tensor of labels of the given shape that follows `vector` along `dim` and is constant elsewhere (stride 0)."""
+    labels = torch.from_numpy(vector)
+    if len(vector) == shape[dim]:
+        steps = [0] * len(shape)
+        steps[dim] = labels.stride(0)
+        return labels.as_strided(tuple(shape), steps)
     sides = [1] * len(shape)
     sides[dim] = -1
-    return torch.from_numpy(vector).view(sides).expand(tuple(shape))
+    return labels.view(sides).expand(tuple(shape))
 
 
 def nothing(shape: Sequence[int]) -> Tensor:
@@ -98,6 +100,11 @@ def small(labels: Tensor) -> Labels:
     if 0 not in array.strides:
         return array
     return array[tuple([slice(None) if stride else slice(1) for stride in array.strides])]
+
+
+def all_channels(labels: Labels) -> bool:
+    """Whether each of these labels is a channel (`all` takes three times as long for a short vector)."""
+    return int(np.count_nonzero(labels)) == labels.size
 
 
 def has_channels(labels: Tensor) -> bool:
@@ -258,8 +265,7 @@ class Operation:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Union:
+class Union(NamedTuple):
     """Labels that an operation tied in pairs: each pair is one channel."""
 
     operation: int
@@ -338,15 +344,6 @@ Step = tuple[str, tuple[float, ...] | None]
 """The name of an operation and the numbers among its arguments; None where these may change, since weights make up for it."""
 
 
-class JoinedLabels(NamedTuple):
-    """What the first `unions` come to: the channel of each label, and the element-wise operations that join channels, in pairs."""
-
-    unions: int
-    channel: Labels
-    joining: Labels
-    operations: Labels
-
-
 @dataclass
 class FlowRecord:
     """Everything that one run of the model showed about its channels; `steps` are those in evaluation mode.
@@ -385,10 +382,10 @@ class FlowRecord:
 
     def unify(self, operation: int, left: Labels, right: Labels) -> None:
         """Tie two vectors of labels, position by position; positions that have no channel in either vector are left out."""
-        if not (left.all() and right.all()):
+        if not (all_channels(left) and all_channels(right)):
             both = (left != 0) & (right != 0)
             left, right = left[both], right[both]
-        if (left != right).any():
+        if len(left) and (left.item(0) != right.item(0) or (left != right).any()):
             self.unions.append(Union(operation, left, right))
 
     def lock(self, operation: int, labels: Labels, reason: str, dim: int = 1, rank: int = 5) -> None:

@@ -319,17 +319,16 @@ class Dependence:
             key = storage_of(tensor)
             self._sources[key] = self._sources.get(key, 0) | 1 << number
 
-    def follow(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
-        """Record one operation: its results, and what it writes into, depend on everything that it reads."""
-        sources = self._of(tensors_in((*args, *kwargs.values()) if kwargs else args))
-        written = tensors_in(written_by(function, args, kwargs))
-        for tensor in (*tensors_in(result), *written):
+    def follow(self, read: Sequence[Tensor], made: Sequence[Tensor], written: Sequence[Tensor]) -> None:
+        """Record one operation: what it makes, and what it writes into, depends on everything that it reads."""
+        sources = self._of(read)
+        for tensor in (*made, *written):
             self.made.add(id(tensor))
             key = storage_of(tensor)
             self._sources[key] = self._sources.get(key, 0) | sources
         self._seen |= sources
         self._written.update(map(storage_of, written))
-        self._alive.append(result)  # keep it alive: freed memory could be given to another tensor
+        self._alive += made  # keep it alive: freed memory could be given to another tensor
 
     @property
     def read(self) -> set[str]:
@@ -373,7 +372,8 @@ class Following(ShapeMode):  # type: ignore[no-untyped-call]
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Record one operation."""
-        self.dependence.follow(function, args, kwargs, result)
+        read = tensors_in((*args, *kwargs.values()) if kwargs else args)
+        self.dependence.follow(read, tensors_in(result), tensors_in(written_by(function, args, kwargs)))
 
 
 @contextmanager

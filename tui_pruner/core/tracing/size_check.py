@@ -126,12 +126,8 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
     """Whether the trace was watched, and decides nothing by a width that can be cut, and all its sizes follow their channels."""
     if record.decided is None:
         return False
-    groups, channel = free_groups(coupling), joined_labels(record).channel
-    free = np.zeros(len(channel) + 1, dtype=bool)
-    for member in (member for group in groups for member in group.members):
-        free[channel[record.source.starts[member.axis] + member.indices]] = True
-    free = free[channel]  # also of labels that are on no axis, such as those of zeros that a forward makes
-    if any(free[labels].any() for labels in (*record.decided, *(entry.elements for entry in record.sized if not entry.follows))):
+    groups, fixed = free_groups(coupling), [*record.decided, *(entry.elements for entry in record.sized if not entry.follows)]
+    if fixed and bool(free_labels(record, groups)[np.concatenate(fixed)].any()):
         return False
     if not record.counted:
         return True
@@ -141,6 +137,15 @@ def nothing_to_try(record: FlowRecord, coupling: CouplingMap) -> bool:
         for alive in (labels_left(record, coupling, removal) for removal in removals)
         for width, labels, _ in record.counted
     )
+
+
+def free_labels(record: FlowRecord, groups: Sequence[ChannelGroup]) -> np.ndarray:
+    """By label: whether it is a channel of these groups."""
+    channel = joined_labels(record).channel
+    free = np.zeros(len(channel) + 1, dtype=bool)
+    for member in (member for group in groups for member in group.members):
+        free[channel[record.source.starts[member.axis] + member.indices]] = True
+    return free[channel]  # also of labels that are on no axis, such as those of zeros that a forward makes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from tui_pruner.core.tracing.labels import (
     Role,
     SizedLabels,
     Step,
+    all_channels,
     along,
     channel_vector,
     compact,
@@ -31,15 +31,15 @@ from tui_pruner.core.tracing.labels import (
     nothing,
     small,
 )
-from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in
+from tui_pruner.core.tracing.meta_device import WORK, Dependence, ShapeMode, tensors_in, written_by
 from tui_pruner.core.tracing.values import NEVER, Attended, Computed, Strand, Values, words
 from tui_pruner.core.tracing.watch import Watch, all_known
 from tui_pruner.domain.errors import TraceError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """One operation that ran, with its arguments and results."""
+    """One operation that ran, with its arguments and results; `tensors` and `outputs` are the tensors among these."""
 
     index: int
     name: str
@@ -48,16 +48,8 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
-
-    @cached_property
-    def tensors(self) -> list[Tensor]:
-        """The tensors among its arguments."""
-        return [*tensors_in(self.args), *tensors_in(tuple(self.kwargs.values()))]
-
-    @cached_property
-    def outputs(self) -> list[Tensor]:
-        """The tensors among its results."""
-        return tensors_in(self.result)
+    tensors: list[Tensor]
+    outputs: list[Tensor]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument by position or by name."""
@@ -169,26 +161,27 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
             self._label_parameter(name, tensor, CHANNEL_DIMS + is_table(model, name, tensor))
 
     def _label_parameter(self, name: str, tensor: Tensor, dims: int) -> None:
-        if not tensor.ndim or not tensor.numel():
+        shape, count, source = tuple(tensor.shape), tensor.numel(), self.record.source
+        if not shape or not count:
             return
-        vectors: list[Labels | None] = []
-        for dim, size in enumerate(tensor.shape):
-            channels = dim < dims or (size > 1 and tensor.numel() == size)
-            vectors.append(self.record.source.for_axis(Axis(name, dim), size) if channels else None)
-            if vectors[-1] is not None:
-                self._axis_of_label[int(vectors[-1][0])] = Axis(name, dim)
-        self.put(tensor, AxisLabels(tuple(tensor.shape), tuple(vectors)))
+        vectors: list[Labels | None] = [None] * len(shape)
+        for dim, size in enumerate(shape):
+            if dim < dims or (size > 1 and count == size):
+                axis = self._axis_of_label[source.count] = Axis(name, dim)
+                vectors[dim] = source.for_axis(axis, size)
+        self.put(tensor, AxisLabels(shape, tuple(vectors)))
 
     def observe(self, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Label the results of an operation by its rule."""
         if self._aside:
             return
-        call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result)
+        given, made = tensors_in((*args, *kwargs.values()) if kwargs else args), tensors_in(result)
+        call = Call(len(self.record.operations), name, self.modules[-1], function, args, kwargs, result, given, made)
         self.record.note(name, call.module)
         if name not in UNSTEADY and not self.ended:
             self.record.steps.append(step_of(name, args, kwargs))
-        self.dependence.follow(function, args, kwargs, result)
-        self.watch.note_unseen(lambda: call.tensors)
+        self.dependence.follow(given, made, tensors_in(written_by(function, args, kwargs)))
+        self.watch.note_unseen(given)
         self._work += name in WORK
         known = RULES.get(name) if name not in KERNEL_RULES or not self._is_about_weights(call) else KERNEL_RULES[name]
         if known is not None:
@@ -310,12 +303,13 @@ class Flow(ShapeMode):  # type: ignore[no-untyped-call]
         if left.shape != right.shape:
             raise TraceError(f"{call.module}: {call.name} joins {left.shape[0]} with {right.shape[0]} channels at dimension {dim}")
         self.record.unify(call.index, left, right)
-        if not left.all():
+        if not all_channels(left):
             self.record.lock(call.index, right[left == 0], f"{call.name} reads a value that is not a channel", dim, rank=4)
 
     def unify_vector(self, call: Call, parameter: Tensor, vector: Labels, role: Role) -> None:
         """Tie a vector parameter (bias, norm weight, statistic) to the channels that it belongs to."""
-        own = channel_vector(self.elements(parameter), 0)
+        axes = self.weight(parameter)
+        own = axes.vectors[0] if axes is not None and len(axes.shape) == 1 else channel_vector(self.elements(parameter), 0)
         if own is not None and parameter.ndim == 1:
             self.mark_vectors(own, role)
             self.unify(call, own, vector)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
-import time
 import traceback
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,71 +15,25 @@ from torch.nn.modules import module as hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 import tui_pruner
-from tui_pruner.core.model.copies import modules_of, owners_of_tensors
+from tui_pruner.core.model.copies import Parts, modules_of, owners_of_tensors
 from tui_pruner.core.model.inputs import Inputs, as_inputs
 from tui_pruner.core.model.layers import keeps_own_widths
 from tui_pruner.core.model.predictions import Unseen, features_passed_through, predicted, tensors
 from tui_pruner.core.tracing.adapters import EQUAL_WIDTHS, equal_widths, is_plain, own_adapter, runs_foreign_code
 from tui_pruner.core.tracing.inner_blocks import InnerLabels, repeats_of, silenced_by
-from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LinkedLabels, along
+from tui_pruner.core.tracing.labels import Axis, FlowRecord, Labels, LinkedLabels, along, vector_along
 from tui_pruner.core.tracing.meta_device import training_paths
 from tui_pruner.core.tracing.rules import contraction, elementwise, kernels, movement  # noqa: F401  # they fill the table of rules
 from tui_pruner.core.tracing.state import ENDING, Flow, numbers_in
 from tui_pruner.core.tracing.watch import widths_in_attributes
 from tui_pruner.core.tracing.width_search import lock_values, name_by_what_they_count
 from tui_pruner.core.tracing.widths import WidthKept, without_widths
-from tui_pruner.domain.deadlines import crowd
-from tui_pruner.domain.errors import Interruption, TraceError
-
-AGAIN = 0.5
-"""Seconds between two attempts."""
+from tui_pruner.domain.deadlines import TimeUp, deadline
+from tui_pruner.domain.errors import TraceError
 
 
 class Late(TraceError):
     """A forward did not end."""
-
-
-class TraceTimeout(Interruption):
-    """The time is up; a BaseException, so that no `except Exception` in a forward catches it."""
-
-
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
-    """Raise `TraceTimeout` in the calling thread, at its next line of Python, after this many seconds (more on a busy machine).
-
-    It is raised again until the block ends: an exception raised within a callback of the garbage collector is swallowed.
-    """
-    thread, leaving = threading.get_ident(), threading.Lock()
-    thrown, over = threading.Event(), threading.Event()
-
-    def interrupt() -> None:
-        began, wait = time.monotonic(), seconds
-        while not over.wait(wait):
-            wait = AGAIN
-            if time.monotonic() - began < seconds * crowd():
-                continue
-            with leaving:
-                if not over.is_set():
-                    thrown.set()
-                    throw(thread, TraceTimeout)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    try:
-        yield
-    finally:
-        with leaving:
-            over.set()
-            if thrown.is_set():  # without this, CPython 3.11 would search for ever and hang under a profiler
-                throw(thread, None)  # cancel what was raised in the last moment and has not arrived
-
-
-def throw(thread: int, error: type[BaseException] | None) -> None:
-    """Raise an exception in a thread; None cancels one that was not delivered yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
-
-
-Parts = Sequence[tuple[str, nn.Module]]
-"""The modules of a model by their paths, as `modules_of` gives them."""
 
 
 def link_equal_widths(flow: Flow, parts: Parts) -> None:
@@ -102,10 +53,10 @@ def link_equal_widths(flow: Flow, parts: Parts) -> None:
                 flow.record.lock(operation.index, vector, "must stay as wide as another layer, whose channels are not known")
 
 
-def link_states(flow: Flow, model: nn.Module) -> None:
+def link_states(flow: Flow, parts: Parts) -> None:
     """Link the states of all layers and directions of a recurrent layer, whose width is a single attribute."""
     starts = flow.record.source.starts
-    for path, module in modules_of(model):
+    for path, module in parts:
         if isinstance(module, nn.RNNBase) and not keeps_own_widths(module):
             states = [Axis(f"{path}.{name}".lstrip("."), 1) for name in module._flat_weights_names if name.startswith("weight_hh")]
             vectors = tuple(flow.record.source.labels_of(axis) for axis in states if axis in starts)
@@ -121,9 +72,11 @@ def lock_own_widths(flow: Flow, parts: Parts) -> None:
         if kind not in names:
             names[kind] = keeps_own_widths(module)
         name = names[kind]
-        if name and own_adapter(module) is None:
+        if not name or not (module._parameters or module._modules) or own_adapter(module) is not None:
+            continue
+        own = [*module.parameters(recurse=False), *getattr(module, "parametrizations", nn.Module()).parameters()]
+        if own:
             operation = flow.record.note(name, path)
-            own = [*module.parameters(recurse=False), *getattr(module, "parametrizations", nn.Module()).parameters()]
             flow.lock_at(operation.index, own, f"PyTorch's {name} keeps its widths in attributes", 0, rank=2)
 
 
@@ -171,12 +124,20 @@ def quoted(error: Exception) -> str:
     return said if len(said) <= LONGEST_QUOTE else f"{said[:LONGEST_QUOTE]}..."
 
 
-def labels_at_first_position(labels: Tensor) -> Labels:
+OF_NO_SIZES = frozenset(f"torch.nn.modules.{name}" for name in ("activation", "batchnorm", "conv", "dropout", "linear", "pooling"))
+"""The modules of PyTorch's layers whose forward gives no operation a size to follow."""
+
+
+def first_channels(labels: Tensor) -> Labels:
     """The labels of all channels of a feature map at one position."""
-    rest = labels.narrow(0, 0, 1).movedim(1, 0)
-    for _ in range(rest.ndim - 1):
-        rest = rest.select(1, 0)
-    return np.ascontiguousarray(rest.numpy())
+    return np.ascontiguousarray(vector_along(labels, 1))
+
+
+def plain_modules(modules: Collection[nn.Module]) -> set[nn.Module]:
+    """Those whose forward computes with no width; none where a hook runs, as part of the module around its own."""
+    everywhere = (*hooks._global_forward_hooks.values(), *hooks._global_forward_pre_hooks.values())
+    hooked = any(not hook.__module__.startswith("tui_pruner.") for hook in everywhere) or any(module._forward_hooks for module in modules)
+    return set() if hooked else set(filter(is_plain, modules))
 
 
 @contextmanager
@@ -186,12 +147,10 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     The hooks are global: two hooks for each of a thousand modules take longer to register than many a trace.
     """
     paths = {module: path for path, module in parts}
-    everywhere = (*hooks._global_forward_hooks.values(), *hooks._global_forward_pre_hooks.values())
-    hooked = any(not hook.__module__.startswith("tui_pruner.") for hook in everywhere)  # a hook runs as part of the module around its own
-    hooked = hooked or any(module._forward_hooks for module in paths)
-    unwatched = {module for module in paths if flow.watch.on and not hooked and is_plain(module)}
+    unwatched = plain_modules(paths) if flow.watch.on else set()
+    layers = {module for module in unwatched if not module._modules and type(module).__module__ in OF_NO_SIZES}
     repeats = {module: path for path, module in found}
-    around: list[nn.Module] = []
+    around: list[tuple[nn.Module, Any]] = []
     tensors_of_repeats: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
 
     def enter(module: nn.Module, args: Any) -> None:
@@ -199,12 +158,14 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
             flow.modules.append(paths[module])
             flow.entered.append(len(flow.record.operations))
             flow.given.append(args)
-            around.append(flow.running)
+            around.append((flow.running, by_operations_only(args) if module in layers else None))
             flow.running = module
             flow.watch.quiet = not flow.watch.on or module in unwatched
 
     def out() -> str:
-        flow.running = around.pop()
+        flow.running, only = around.pop()
+        if only is not None:
+            only.__exit__(None, None, None)
         flow.entered.pop()
         flow.given.pop()
         return flow.modules.pop()
@@ -228,16 +189,34 @@ def following_modules(flow: Flow, parts: Parts, blocks: Container[nn.Module], fo
     try:
         yield
     finally:
+        for only in [only for _, only in reversed(around) if only is not None]:  # where a forward failed
+            only.__exit__(None, None, None)
         for handle in handles:
             handle.remove()
-    if not tensors_of_repeats:
-        return
-    owners = owners_of_tensors(flow.model)
-    for path, (module, inputs, outputs) in tensors_of_repeats.items():
-        places = labels_at_first_position(inputs), labels_at_first_position(outputs)
+    keep_repeats(flow, tensors_of_repeats)
+
+
+def keep_repeats(flow: Flow, found: Mapping[str, tuple[nn.Module, Tensor, Tensor]]) -> None:
+    """Keep the labels around repeats, by path: each with the labels of its input and of its output."""
+    owners = owners_of_tensors(flow.model) if found else {}
+    for path, (module, inputs, outputs) in found.items():
+        places = first_channels(inputs), first_channels(outputs)
         silenced = tuple(f"{path}.{name}" for name in silenced_by(module))
         alone = all(len(owners.get(name, ())) == 1 for name in silenced)  # none where several modules share it
         flow.record.inner[path] = InnerLabels(type(module).__name__, *places, silenced if alone else ())
+
+
+def by_operations_only(args: Sequence[Any]) -> Any:
+    """Turn off what handles tensor functions, which PyTorch's layers need not be seen to call, where the only argument has no values.
+
+    Return what turns it on again by `__exit__`; None where it stays on.
+    """
+    only = torch._C.DisableTorchFunction()
+    only.__enter__()
+    if len(args) == 1 and isinstance(args[0], Tensor) and args[0].is_meta:
+        return only
+    only.__exit__(None, None, None)
+    return None
 
 
 def replaceable(args: Any, output: Any) -> bool:
@@ -270,7 +249,8 @@ def trace(
     inputs = as_inputs(given).on_meta()
     lock_inputs(flow, inputs)
     watch = flow.watch.begun() if watched and any(tensor.is_meta for tensor in inputs.tensors) else None
-    parts, repeats, naming = modules_of(skeleton), list(repeats_of(skeleton)), False
+    parts, naming = modules_of(skeleton), False
+    repeats = list(repeats_of(skeleton, parts))
     with (
         ExitStack() as attributes,
         torch.no_grad(),
@@ -302,7 +282,7 @@ def trace(
             raise
         except Unseen as error:
             raise TraceError(str(error)) from None
-        except TraceTimeout:
+        except TimeUp:
             late = f"the forward of {type(skeleton).__name__} had not ended after {LONGEST_RUN:g} seconds, in {flow.place}"
             raise Late(f"{late}: trace a model that ends") from None
         except Exception as error:
@@ -313,10 +293,10 @@ def trace(
         lock_values(flow.record, watch.valued)
         flow.record.decided = watch.decided()
         watch.forget()
-    flow.record.block_outputs.update({path: labels_at_first_position(labels) for path, labels in flow.outputs.items()})
+    flow.record.block_outputs.update({path: first_channels(labels) for path, labels in flow.outputs.items()})
     contraction.make_up_for_roots(flow, naming and approximate)
     link_equal_widths(flow, parts)
-    link_states(flow, skeleton)
+    link_states(flow, parts)
     lock_own_widths(flow, parts)
     lock_contradictory_divisors(flow)
     told = [path for path, _ in repeats if not any(name.startswith(f"{path}.") for name in idle)]  # by a prediction
@@ -358,7 +338,7 @@ def trained(skeleton: nn.Module, inputs: Inputs, flow: Flow, idle: set[str], fea
     with training_paths(skeleton, idle) as found:
         try:
             return tensors(predicted(inputs.run(skeleton), features)) if found else []
-        except (TraceError, TraceTimeout):
+        except (TraceError, TimeUp):
             raise
         except Exception as error:
             unread = idle - flow.dependence.read

@@ -210,10 +210,10 @@ class Watch(KnownNumbers):
             if labels is not None:
                 self.deciding[id(labels)] = labels
 
-    def note_unseen(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
+    def note_unseen(self, tensors: Sequence[Tensor]) -> None:
         """Note the tensors of an operation that no tensor function of the forward called."""
         if not self.quiet and self.asked is None:
-            self.note(tensors())
+            self.note(tensors)
 
     def end(self) -> None:
         """End to watch, and give plain integers from now on."""
@@ -344,15 +344,15 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
     of its own modules are such widths too, since a cut can rewrite what turns out to count channels.
     """
     changed: list[tuple[dict[str, Any], str, Any, Any]] = []
-    known: dict[type, tuple[str, ...]] = {}
+    known: dict[type, tuple[tuple[str, ...], bool, bool]] = {}
     for path, module in parts:
         kind, state = type(module), module.__dict__
         if kind not in known:
-            known[kind] = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
-        adapted = own_adapter(module) is not None
-        if (adapted and (foreign or not is_plain(module))) or (foreign and nearest_base(module, ADAPTERS)):
+            names = next((names for layer, names in ATTRIBUTES.items() if issubclass(kind, layer)), ())
+            known[kind] = names, own_adapter(module) is not None, any(base.__name__ in ADAPTERS for base in kind.__mro__)
+        names, adapted, listed = known[kind]
+        if (adapted and (foreign or not is_plain(module))) or (foreign and listed and nearest_base(module, ADAPTERS)):
             watch.note(list(module.parameters()))
-        names = known[kind]
         if "groups" in state and names and state["groups"] == state["in_channels"] > 1:
             names = (*names, "groups")
         if names:

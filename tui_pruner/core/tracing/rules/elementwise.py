@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.tracing.coupling_map import Normalised
-from tui_pruner.core.tracing.labels import LinkedLabels, along, channel_vector, compact, flat, small, varies, vector_along
+from tui_pruner.core.tracing.labels import LinkedLabels, all_channels, along, channel_vector, compact, flat, small, varies, vector_along
 from tui_pruner.core.tracing.state import Call, Flow, rule
 
 
@@ -58,7 +58,7 @@ def together(flow: Flow, call: Call) -> None:
     for other in labels[1:]:
         flow.unify_tensors(call, merged, other)
         merged = where_present(merged, other)
-    if not (len(labels) == len(call.tensors) and all(small(one).all() for one in labels)):
+    if not (len(labels) == len(call.tensors) and all(all_channels(small(one)) for one in labels)):
         for tensor in call.tensors:
             lock_combined_with_constant(flow, call, tensor, merged)
     flow.put(out, merged)
@@ -87,7 +87,7 @@ def lock_as_long(flow: Flow, call: Call, tensor: Tensor, dims: Sequence[int], pr
 
 def where_present(first: Tensor, second: Tensor) -> Tensor:
     """Merge labels: the first, or the second where the first have none."""
-    if bool(small(first).all()):
+    if all_channels(small(first)):
         return first
     a, b = compact(first, second)
     return torch.where(a != 0, a, b).expand(first.shape)
