@@ -73,7 +73,8 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
     def on_mount(self) -> None:
         """Start the engine, then paint."""
         self.add_class("show-tree")
-        self.call_after_refresh(self._painted.set)
+        # By way of the app, which paints nothing before it gets its first message: until then a refresh is over without a frame.
+        self.app.call_later(self.call_after_refresh, self._painted.set)
         self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
         self.set_interval(BEAT_SECONDS, self._beat)
         self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree"))
