@@ -80,6 +80,11 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree"))
         self.draw()
 
+    def _compositor_refresh(self) -> None:
+        # While the app starts, Textual renders frames only to drop them, and then takes for painted what was in them.
+        if not self.app._batch_count:
+            super()._compositor_refresh()
+
     def on_resize(self, event: events.Resize) -> None:
         """Compose everything for the new size."""
         self.call_after_refresh(self.draw)
