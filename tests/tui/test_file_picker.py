@@ -11,6 +11,7 @@ from textual.app import App
 
 from tests.bad_files import NOT_CHECKPOINTS
 from tests.tui.helpers import screen_text, until
+from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.screens.entry_list import Entries
 from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, data_near, entries_in, kind_of, matching
 
@@ -18,7 +19,7 @@ from tui_pruner.tui.screens.file_picker import PARENT, FilePicker, data_near, en
 class Picking(App[str]):
     """Nothing but the picker."""
 
-    CSS_PATH = str(Path(__file__).parents[2] / "tui_pruner" / "tui" / "app.tcss")
+    CSS_PATH = [str(PrunerApp.OTHER_STYLES.with_name(PrunerApp.CSS_PATH)), str(PrunerApp.OTHER_STYLES)]
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections import Counter
 from typing import Any
@@ -12,7 +13,10 @@ from textual.css import stylesheet
 from tests.tui.conftest import Start
 from tests.tui.helpers import Desk, until
 from tui_pruner.tui.app import PrunerApp
+from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.screens import loading
+from tui_pruner.tui.screens.help import HelpScreen
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
@@ -63,6 +67,23 @@ async def test_stylesheet_is_parsed_once_until_the_colours_change(monkeypatch: p
         app.use_palette("light")
         await until(pilot, lambda: parsed[ours] == 2, "the other colours")
         await until(pilot, lambda: str(app.screen.styles.background.hex).lower() == app.current_theme.background, "their ground")
+
+
+async def test_help_is_styled_where_its_key_came_before_the_first_frame(monkeypatch: pytest.MonkeyPatch):
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(loading, "start_engine", never)
+    read = PrunerApp._read_other_styles
+    monkeypatch.setattr(PrunerApp, "_read_other_styles", lambda app: None)
+    app = PrunerApp(Opening("best.pt"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and bool(app.screen.query(".dialog")), "the help")
+        dialog = app.screen.query_one(".dialog")
+        assert dialog.outer_size.width != 100
+        read(app)
+        await until(pilot, lambda: dialog.outer_size.width == 100, "its width")
 
 
 async def test_garbage_collector_is_enabled_again_after_the_first_screen():

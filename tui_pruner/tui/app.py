@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.domain.formatting import legible
@@ -63,6 +63,7 @@ class PrunerApp(KeysInOrder):
     """tui-pruner on one checkpoint, or on the start screen without one."""
 
     CSS_PATH = "app.tcss"
+    OTHER_STYLES: ClassVar[Path] = Path(__file__).with_name("screens.tcss")
     TITLE = "tui-pruner"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "suspend_process", show=False, id="suspend", priority=True)]
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {action_provider}
@@ -140,10 +141,24 @@ class PrunerApp(KeysInOrder):
 
     def _first_screen(self) -> Screen[None]:
         if self._opening is not None:
+            self.call_after_refresh(self._read_other_styles)
             return self._loading(self._opening)
+        return self._start_screen()
+
+    def _start_screen(self, model: str = "", problem: str = "") -> Screen[None]:
         from tui_pruner.tui.screens.start import StartScreen
 
-        return StartScreen()
+        self._read_other_styles()
+        return StartScreen(model, problem)
+
+    def _read_other_styles(self) -> None:
+        """Read the styles of all that the loading screen does not have, once: the first frame does not wait until they are parsed."""
+        if self.stylesheet.has_source(str(self.OTHER_STYLES)):
+            return
+        self.stylesheet.read(self.OTHER_STYLES)
+        self.stylesheet.parse()
+        if isinstance(self.screen, ModalScreen):  # opened by a key that came before the first frame
+            self.refresh_css(animate=False)
 
     def _loading(self, opening: Opening) -> LoadingScreen:
         engine, self._engine = self._engine, None
@@ -230,11 +245,9 @@ class PrunerApp(KeysInOrder):
         self.post_message(SessionChosen(opening))
 
     def _give_up(self, opening: Opening, reason: str) -> None:
-        from tui_pruner.tui.screens.start import StartScreen
-
         screen = self._session_screen
         if screen is not None:
-            self._replace(screen, StartScreen(opening.model, reason))
+            self._replace(screen, self._start_screen(opening.model, reason))
 
     async def on_event(self, event: events.Event) -> None:
         """Dismiss the first-run hint on any key or click, which has its normal effect as well."""

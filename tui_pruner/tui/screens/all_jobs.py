@@ -24,7 +24,7 @@ from tui_pruner.tui.messages import JobsChanged
 from tui_pruner.tui.panes.bars import fitting
 from tui_pruner.tui.panes.jobs import header_line, job_detail_lines, list_lines
 from tui_pruner.tui.panes.widgets import ONE_MORE, Lines, Pane
-from tui_pruner.tui.screens.base import BEAT_SECONDS, ActionScreen
+from tui_pruner.tui.screens.base import BEAT_SECONDS, ActionScreen, expect_size
 
 if TYPE_CHECKING:
     from tui_pruner.tui.screens.workbench import Workbench
@@ -146,7 +146,7 @@ class AllJobs(ActionScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, list, job, log and footer."""
-        self.expect_size()
+        expect_size(self)
         yield Lines(id="jobs-header", expected=self.app.size.width)
         with Container(id="views"):
             yield JobList("Jobs", id="job-list")

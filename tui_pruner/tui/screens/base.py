@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from textual.geometry import Size
 from textual.screen import Screen
@@ -21,6 +22,14 @@ def too_small(size: Size) -> Compose:
     """The lines in place of the panes in a terminal below the smallest size."""
     message = f"The terminal is {size.width}x{size.height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}."
     return lambda width, _: wrapped(message, width)
+
+
+def expect_size(screen: Screen[Any]) -> None:
+    """Give a screen the classes of the present size before its first layout: set after it, they would move the panes painted by then."""
+    width, height = screen.app.size
+    for size, breakpoints in ((width, screen.HORIZONTAL_BREAKPOINTS), (height, screen.VERTICAL_BREAKPOINTS)):
+        reached = [name for least, name in sorted(breakpoints or []) if size >= least]
+        screen.add_class(*reached[-1:])
 
 
 class ActionScreen(Screen[None], inherit_bindings=False):
@@ -46,13 +55,6 @@ class ActionScreen(Screen[None], inherit_bindings=False):
             else:
                 action.run(*arguments)
         self.acted()
-
-    def expect_size(self) -> None:
-        """Take the classes of the present size before the first layout: set after it, they would move the panes painted by then."""
-        width, height = self.app.size
-        for size, breakpoints in ((width, self.HORIZONTAL_BREAKPOINTS), (height, self.VERTICAL_BREAKPOINTS)):
-            reached = [name for least, name in sorted(breakpoints or []) if size >= least]
-            self.add_class(*reached[-1:])
 
     def acted(self) -> None:
         """React to an action that was run."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.geometry import Region
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.worker import Worker, WorkerState
 
 from tui_pruner.domain.formatting import clock
@@ -22,8 +23,8 @@ from tui_pruner.tui.messages import Doing, EngineDied, OpenFailed, RequestRefuse
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.bars import footer_lines, waiting_line
 from tui_pruner.tui.panes.jobs import Activity, JobsPane, spinner
-from tui_pruner.tui.panes.widgets import Lines, Pane
-from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, too_small
+from tui_pruner.tui.panes.widgets import Lines, Pane, PaneColumn, PaneRow, backdrop
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, expect_size, too_small
 from tui_pruner.tui.state import MOST_NOTES, Note
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
 
     def __init__(self, opening: Opening, automatic: bool, process: asyncio.subprocess.Process | None = None) -> None:
-        super().__init__()
+        super().__init__(classes="show-tree")
         self.opening = opening
         self.automatic = automatic
         self.engine: EngineSession | None = None
@@ -57,27 +58,37 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, empty panes and footer."""
+        expect_size(self)
         width = self.app.size.width
         yield Lines(id="header", expected=width)
-        with Horizontal(id="panes"):
-            with Vertical(id="left"):
+        with PaneRow(id="panes"):
+            with PaneColumn(id="left"):
                 yield Pane("Model", id="tree")
             yield Pane("Detail", id="detail")
-        with Horizontal(id="bottom"):
+        with PaneRow(id="bottom"):
             yield Pane("Steps", id="steps")
             yield JobsPane("Jobs", id="jobs")
         yield Lines(id="status")
         yield Lines(id="footer", expected=width)
         yield Lines(id="too-small")
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Render the background."""
+        return backdrop(self, crop)
+
     def on_mount(self) -> None:
         """Start the engine, then paint."""
-        self.add_class("show-tree")
-        self.call_after_refresh(self._painted.set)
+        # By way of the app, which paints nothing before it gets its first message: until then a refresh is over without a frame.
+        self.app.call_later(self.call_after_refresh, self._painted.set)
         self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
         self.set_interval(BEAT_SECONDS, self._beat)
         self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree"))
         self.draw()
+
+    def _compositor_refresh(self) -> None:
+        # While the app starts, Textual renders frames only to drop them, and then takes for painted what was in them.
+        if not self.app._batch_count:
+            super()._compositor_refresh()
 
     def on_resize(self, event: events.Resize) -> None:
         """Compose everything for the new size."""

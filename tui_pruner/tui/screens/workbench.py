@@ -31,7 +31,7 @@ from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
 from tui_pruner.tui.panes.widgets import EntryLine, Lines, PaneColumn, PaneRow, backdrop
-from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen, too_small
+from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen, expect_size, too_small
 from tui_pruner.tui.screens.dialogs import ScreenDialogs
 from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
 from tui_pruner.tui.timeline import StepMetrics
@@ -74,7 +74,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (SMALLEST[1], "-low"), (32, "-tall"), (48, "-high")]
 
     def __init__(self, engine: EngineSession, state: AppState, view: ViewState) -> None:
-        super().__init__()
+        super().__init__(classes="show-tree")
         self.engine = engine
         self.store = Store(state, view, self.call_later)
         self.queue = JobQueue(self)
@@ -90,7 +90,7 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """Compose header, panes and footer."""
-        self.expect_size()
+        expect_size(self)
         width = self.app.size.width
         yield HeaderBar(id="header", expected=width)
         with PaneRow(id="panes"):
@@ -129,7 +129,6 @@ class Workbench(ActionScreen, inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Let the panes observe the store, then start the controllers."""
-        self.add_class("show-tree")
         store = self.store
         self.query_one(HeaderBar).follow(store)
         self.query_one(MapPane).follow(store)
