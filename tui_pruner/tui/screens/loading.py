@@ -87,7 +87,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
 
     def _compositor_refresh(self) -> None:
         # While the app starts, Textual renders frames only to drop them, and then takes for painted what was in them.
-        if not self.app._batch_count:
+        if not getattr(self.app, "_batch_count", 0):
             super()._compositor_refresh()
 
     def on_resize(self, event: events.Resize) -> None:
