@@ -12,9 +12,11 @@ from textual.css import stylesheet
 
 from tests.tui.conftest import Start
 from tests.tui.helpers import Desk, until
+from tui_pruner.tui import colours
 from tui_pruner.tui.app import PrunerApp
 from tui_pruner.tui.opening import Opening
 from tui_pruner.tui.panes.map import MapPane
+from tui_pruner.tui.panes.widgets import Lines
 from tui_pruner.tui.screens import loading
 from tui_pruner.tui.screens.help import HelpScreen
 from tui_pruner.tui.screens.start import StartScreen
@@ -84,6 +86,20 @@ async def test_help_is_styled_where_its_key_came_before_the_first_frame(monkeypa
         assert dialog.outer_size.width != 100
         read(app)
         await until(pilot, lambda: dialog.outer_size.width == 100, "its width")
+
+
+async def test_keys_that_do_nothing_while_a_model_is_loaded_are_dimmed(monkeypatch: pytest.MonkeyPatch):
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(loading, "start_engine", never)
+    app = PrunerApp(Opening("best.pt"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: bool(app.screen.query("#footer")), "the footer")
+        (text,) = app.screen.query_one("#footer", Lines)._texts
+        styles = {text.plain[span.start : span.end].strip(): str(span.style) for span in text.spans if isinstance(span.style, str)}
+    assert styles["mark"] == styles["space"] == colours.FAINT
+    assert styles["quit"] == colours.TEXT and styles["help"] == colours.TEXT
 
 
 async def test_garbage_collector_is_enabled_again_after_the_first_screen():

@@ -82,7 +82,8 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.app.call_later(self.call_after_refresh, self._painted.set)
         self.run_worker(self._start_engine(), name=ENGINE, exit_on_error=False)
         self.set_interval(BEAT_SECONDS, self._beat)
-        self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree"))
+        idle = {action.id for action in ACTIONS}.difference(KEYS)
+        self.query_one("#footer", Lines).draw(lambda width, height: footer_lines(ACTIONS, width, height, pane="tree", disabled=idle))
         self.draw()
 
     def _compositor_refresh(self) -> None:
