@@ -226,8 +226,14 @@ async def test_small_window_shows_one_pane_at_a_time(desk: Desk):
 async def test_too_small_window_shows_the_required_size_and_recovers(desk: Desk):
     await desk.calm((50, 12))
     assert "50x12" in desk.text and "60x15" in desk.text
+    view = desk.bench.store.view
+    at = view.tree.cursor
+    await desk.press("down", "right", "space", "a", "question_mark")
+    assert not desk.state.pending.amounts and not desk.state.marks and desk.app.screen is desk.bench and view.tree.cursor == at
     await desk.pilot.resize_terminal(60, 20)
     await desk.until(lambda: "Backbone" in desk.text, "the model")
+    await desk.press("down")
+    assert view.tree.cursor != at
 
 
 async def test_composed_screens_equal_their_goldens(shared_app: Desk):

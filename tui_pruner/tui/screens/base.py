@@ -20,7 +20,7 @@ BEAT_SECONDS = 2.0 if CALM else 0.25
 
 def too_small(size: Size) -> Compose:
     """The lines in place of the panes in a terminal below the smallest size."""
-    message = f"The terminal is {size.width}x{size.height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}."
+    message = f"The terminal is {size.width}x{size.height}; tui-pruner needs {SMALLEST[0]}x{SMALLEST[1]}. q quits."
     return lambda width, _: wrapped(message, width)
 
 
@@ -44,8 +44,15 @@ class ActionScreen(Screen[None], inherit_bindings=False):
         """What the keys act on: a pane, or the content shown in it."""
         raise NotImplementedError
 
+    @property
+    def hides_panes(self) -> bool:
+        """Whether the window is too small for the panes, so that no one would see what a key does."""
+        return self.has_class("-tiny") or self.has_class("-flat")
+
     def action_run(self, id: str, first: object = None, second: object = None) -> None:
-        """Run an action, or show why it is disabled."""
+        """Run an action, or show why it is disabled; where the panes are hidden, only the program can be left."""
+        if self.hides_panes and id != "quit":
+            return
         arguments = [argument for argument in (first, second) if argument is not None]
         if move := self.registry.move(id):
             move(*arguments)
