@@ -232,6 +232,7 @@ async def test_too_small_window_shows_the_required_size_and_recovers(desk: Desk)
     assert not desk.state.pending.amounts and not desk.state.marks and desk.app.screen is desk.bench and view.tree.cursor == at
     await desk.pilot.resize_terminal(60, 20)
     await desk.until(lambda: "Backbone" in desk.text, "the model")
+    await desk.until(lambda: desk.app.focused is not None, "the focus")
     await desk.press("down")
     assert view.tree.cursor != at
 

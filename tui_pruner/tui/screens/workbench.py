@@ -160,6 +160,8 @@ class Workbench(ActionScreen, inherit_bindings=False):
         """Show the present state in every pane."""
         for lines in self.query("#too-small").results(Lines):
             lines.draw(too_small(self.size))
+        if self.focused is None and not self.hides_panes:  # they lose it where they were hidden
+            self.move_focus()
         self.store.redraw()
 
     @on(EngineMessage)
