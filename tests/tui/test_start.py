@@ -2,11 +2,13 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input
 
+from tests.deadlines import HANGING
 from tests.tui.helpers import screen_text, until
 from tui_pruner.cli.launch import with_engine
 from tui_pruner.engine import processes
@@ -21,16 +23,30 @@ from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.drawing import ASCII, UNICODE
 from tui_pruner.tui.opening import Opening, checkpoints_below, recent_checkpoints, remember
 from tui_pruner.tui.screens import help as first_run
+from tui_pruner.tui.screens import start
 from tui_pruner.tui.screens.start import StartScreen
 from tui_pruner.tui.screens.workbench import Workbench
 
 
 async def wait_for_start_screen(app: PrunerApp, pilot) -> None:
-    await until(pilot, lambda: isinstance(app.screen, StartScreen) and bool(app.screen.query(Input)), "the start screen")
+    await until(pilot, lambda: isinstance(app.screen, StartScreen) and "browse the folders" in screen_text(app), "the start screen and its list")
 
 
 async def wait_for_model(app: PrunerApp, pilot) -> None:
     await until(pilot, lambda: isinstance(app.screen, Workbench), "the model")
+
+
+async def test_path_can_be_typed_while_the_list_is_still_being_read(tiny_checkpoint, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(start, "start_entries", lambda folder: held.wait(HANGING) and [])
+    app = PrunerApp(None)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, StartScreen) and bool(app.screen.query(Input)), "the start screen")
+        await pilot.press("enter")
+        app.screen.query_one(Input).value = str(tiny_checkpoint)
+        await pilot.press("enter")
+        held.set()
+        await wait_for_model(app, pilot)
 
 
 async def test_typed_path_is_opened_a_missing_one_explained_and_the_opened_one_listed_as_recent(tiny_checkpoint):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -98,8 +99,13 @@ class StartScreen(Screen[None]):
             yield Entries("choices")
 
     def on_mount(self) -> None:
-        """Look for what can be opened, after the frame is painted."""
-        self.call_after_refresh(lambda: self.query_one(Entries).show(start_entries(Path())))
+        """Look for what can be opened, while the path can be typed already."""
+        self.run_worker(self._look())
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(start_entries, Path())
+        for entries in self.query(Entries):  # none where the screen was left meanwhile
+            entries.show(found)
 
     @on(Input.Changed)
     def typing(self, event: Input.Changed) -> None:
