@@ -29,7 +29,9 @@ from tui_pruner.tui.screens.workbench import Workbench
 
 
 async def wait_for_start_screen(app: PrunerApp, pilot) -> None:
-    await until(pilot, lambda: isinstance(app.screen, StartScreen) and "browse the folders" in screen_text(app), "the start screen and its list")
+    await until(
+        pilot, lambda: isinstance(app.screen, StartScreen) and "browse the folders" in screen_text(app), "the start screen and its list"
+    )
 
 
 async def wait_for_model(app: PrunerApp, pilot) -> None:
