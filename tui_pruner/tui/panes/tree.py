@@ -35,6 +35,7 @@ from tui_pruner.tui.panes.tree_row import (
     row_cells,
     status_of,
 )
+from tui_pruner.tui.panes.widgets import keeps_strips
 from tui_pruner.tui.state import COLOURS, AppState, Store
 
 Line = tuple[Cells, Style, bool]
@@ -43,6 +44,7 @@ MARK = 2
 """The cells before the name of a layer in an ordered list."""
 
 
+@keeps_strips
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     """Sections, blocks and layers, with a cursor. It draws the store, and sends requests for changes to the screen."""
 

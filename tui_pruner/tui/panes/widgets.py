@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from functools import wraps
+from typing import ClassVar, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 from rich.style import Style
 from rich.text import Text
@@ -27,6 +29,52 @@ ONE_MORE = 2
 """Lines to see where a cursor is: its own and the next."""
 
 
+class KeptStrips(NamedTuple):
+    """The strips of a part of a widget that had this size, one for each line, and the lines that were refreshed since."""
+
+    crop: Region
+    size: Size
+    strips: list[Strip]
+    stale: set[int]
+
+
+AnyWidget = TypeVar("AnyWidget", bound=Widget)
+
+
+def keeps_strips(widget_class: type[AnyWidget]) -> type[AnyWidget]:
+    """Let widgets of this class render a line only after they refreshed it; all of one container are asked when one of them changes."""
+    all_kept: WeakKeyDictionary[Widget, KeptStrips] = WeakKeyDictionary()
+    refresh, render_lines = widget_class.refresh, widget_class.render_lines
+
+    @wraps(refresh)
+    def refresh_and_note(self: AnyWidget, *regions: Region, repaint: bool = True, **options: bool) -> AnyWidget:
+        if repaint and regions and self in all_kept:
+            top = self.content_offset.y
+            all_kept[self].stale.update(top + y for region in regions for y in region.line_range)
+        elif repaint:
+            all_kept.pop(self, None)
+        return refresh(self, *regions, repaint=repaint, **options)
+
+    @wraps(render_lines)
+    def render_stale_lines(self: AnyWidget, crop: Region) -> list[Strip]:
+        kept = all_kept.get(self)
+        if kept is None or (kept.crop, kept.size) != (crop, self.size):
+            strips = render_lines(self, crop)
+        elif stale := [y for y in kept.stale if crop.y <= y < crop.bottom]:
+            first, end = min(stale), max(stale) + 1
+            fresh = render_lines(self, Region(crop.x, first, crop.width, end - first))
+            strips = [*kept.strips[: first - crop.y], *fresh, *kept.strips[end - crop.y :]]
+        else:
+            return kept.strips
+        all_kept[self] = KeptStrips(crop, self.size, strips, set())
+        return strips
+
+    setattr(widget_class, "refresh", refresh_and_note)  # noqa: B010 (mypy takes no assignment to a method)
+    setattr(widget_class, "render_lines", render_stale_lines)  # noqa: B010
+    return widget_class
+
+
+@keeps_strips
 class Lines(Widget):
     """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
 
@@ -88,28 +136,14 @@ class Lines(Widget):
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
 
-def backdrop(widget: Widget, crop: Region) -> list[Strip]:
-    """Render a part of a widget's background as one strip for all lines; Textual looks up every line of what panes then cover."""
-    strip, background = Strip.blank(crop.width, widget.visual_style.rich_style), widget.background_colors[1]
-    for line_filter in widget.get_line_filters():
-        strip = strip.apply_filter(line_filter, background)
-    return [strip] * crop.height
-
-
+@keeps_strips
 class PaneRow(Horizontal):
     """Panes side by side."""
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Render the background."""
-        return backdrop(self, crop)
 
-
+@keeps_strips
 class PaneColumn(Vertical):
     """Panes one above the other."""
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Render the background."""
-        return backdrop(self, crop)
 
 
 ENDS = (
@@ -120,6 +154,7 @@ ENDS = (
 )
 
 
+@keeps_strips
 class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
     """A scrolling box around lines; left and right are left to the ratio."""
 
@@ -191,6 +226,7 @@ class EntryInput(Input):
             self.parent.action_done()
 
 
+@keeps_strips
 class EntryLine(Horizontal):
     """A label and an input in one line, hidden until it is opened.
 

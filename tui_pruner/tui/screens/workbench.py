@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
-from textual.strip import Strip
 from textual.timer import Timer
 from textual.worker import Worker, WorkerState
 
@@ -30,7 +28,7 @@ from tui_pruner.tui.panes.jobs import Activity, JobsPane
 from tui_pruner.tui.panes.map import MapPane
 from tui_pruner.tui.panes.steps import StepsPane
 from tui_pruner.tui.panes.tree import ModelTree
-from tui_pruner.tui.panes.widgets import EntryLine, Lines, PaneColumn, PaneRow, backdrop
+from tui_pruner.tui.panes.widgets import EntryLine, Lines, PaneColumn, PaneRow, keeps_strips
 from tui_pruner.tui.screens.base import BEAT_SECONDS, SMALLEST, ActionScreen, too_small
 from tui_pruner.tui.screens.dialogs import ScreenDialogs
 from tui_pruner.tui.state import BEAT, JOBS, AppState, Store, ViewState
@@ -65,6 +63,7 @@ class BoundSlider(SliderLine, inherit_bindings=False):
     ]
 
 
+@keeps_strips
 class Workbench(ActionScreen, inherit_bindings=False):
     """Composes the panes, runs actions by their ids, and passes the engine's messages to the controllers."""
 
@@ -107,10 +106,6 @@ class Workbench(ActionScreen, inherit_bindings=False):
         yield BoundSlider(id=SLIDER, expected=width - 2)
         yield FooterBar(id="footer", expected=width)
         yield Lines(id="too-small")
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Render the background."""
-        return backdrop(self, crop)
 
     @property
     def current_pane(self) -> str:
