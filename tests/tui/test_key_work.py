@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from rich.segment import Segment
@@ -13,9 +14,17 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tests.tui.helpers import Desk, screen_text
+from tui_pruner.domain.cuts import Amount
+from tui_pruner.tui import colours
+from tui_pruner.tui.colours import DARK, LIGHT
+from tui_pruner.tui.panes import bars
+from tui_pruner.tui.panes.detail import detail_lines
 from tui_pruner.tui.panes.widgets import PaneRow, keeps_strips
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+TITLES = ("Removes", "Importance", "Also affected", "Block")
 
 
 @keeps_strips
@@ -104,4 +113,42 @@ async def test_ratio_key_renders_only_the_panes_that_show_it(desk: Desk, monkeyp
     await desk.press("right")
     await desk.previewed()
     assert set(asked) == {"header", "tree", "detail", "steps"}
+    await desk.press("x")
+
+
+async def test_header_is_composed_once_for_a_ratio_key(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    await desk.go("model.5")
+    await desk.press("right")
+    await desk.previewed()
+    composed, header_lines = [], bars.header_lines
+    monkeypatch.setattr(bars, "header_lines", lambda state, width: composed.append(width) or header_lines(state, width))
+    before = desk.state.after
+    await desk.press("right")
+    await desk.until(lambda: desk.state.after != before, "the figures of the other ratio")
+    assert composed == [120]
+    await desk.press("x")
+
+
+async def test_detail_composes_again_only_what_a_change_concerns(desk: Desk):
+    await desk.go("model.5")
+    await desk.press("3", "0", "enter")
+    await desk.previewed()
+    row, state = desk.tree.row, replace(desk.state)
+
+    def parts() -> dict[str, object]:
+        lines = detail_lines(row, state, 50, 60)
+        return {title: next(line for line in lines if line.plain.startswith(title)) for title in TITLES}
+
+    first = parts()
+    state.pending = state.pending.put(["model.5"], Amount.share(31))
+    second = parts()
+    assert {title for title in first if first[title] is not second[title]} == {"Removes"}
+    state.detail, state.preview = state.detail.model_copy(), state.preview.model_copy()
+    assert not any(line is second[title] for title, line in parts().items())
+    third = parts()
+    colours.use(LIGHT)
+    try:
+        assert not any(line is third[title] for title, line in parts().items())
+    finally:
+        colours.use(DARK)
     await desk.press("x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from rich.style import Style
@@ -18,6 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import strip_of
 
 CLICK = "action"
@@ -25,8 +26,37 @@ CLICK = "action"
 Compose = Callable[[int, int], Sequence[Text]]
 ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
 """For a width: the lines, and the number of the first and how many of them to see."""
+Inputs = ParamSpec("Inputs")
+ComposeParts = Callable[Inputs, list[Text]]
 ONE_MORE = 2
 """Lines to see where a cursor is: its own and the next."""
+
+
+def lines_of(inputs: Callable[Inputs, tuple[object, ...]]) -> Callable[[ComposeParts[Inputs]], ComposeParts[Inputs]]:
+    """Compose lines again only when one of their `inputs` is another object or number, or the palette is another one.
+
+    The inputs are never changed in place, and neither are the lines.
+    """
+
+    def decorated(compose: ComposeParts[Inputs]) -> ComposeParts[Inputs]:
+        known: tuple[object, ...] = ()
+        lines: list[Text] = []
+
+        @wraps(compose)
+        def composed(*arguments: Inputs.args, **named: Inputs.kwargs) -> list[Text]:
+            nonlocal known, lines
+            now = colours.in_use(), *inputs(*arguments, **named)
+            if len(known) != len(now) or not all(map(_same, known, now)):
+                known, lines = now, compose(*arguments, **named)
+            return lines
+
+        return composed
+
+    return decorated
+
+
+def _same(before: object, now: object) -> bool:
+    return before is now or (isinstance(now, int) and before == now)
 
 
 class KeptStrips(NamedTuple):
@@ -131,7 +161,7 @@ class Lines(Widget):
         if len(before) != len(self._texts):
             self.refresh(layout=True)
             return
-        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
+        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old is not new and old != new]
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
