@@ -114,9 +114,14 @@ class AppState:
         return {*self.layers, *(path for block in self.opened.blocks for path in block.droppable)}
 
     @property
+    def planned(self) -> PreviewResult | None:
+        """The effect of the pending cuts; None where there are none, or it is unknown."""
+        return self.preview if self.pending else None
+
+    @property
     def after(self) -> Totals:
         """The totals with the steps and the pending cuts."""
-        return self.preview.after if self.preview and self.pending else self.session.current
+        return self.planned.after if self.planned else self.session.current
 
     @property
     def forecast(self) -> Forecast | None:
@@ -163,12 +168,12 @@ class AppState:
     @property
     def shapes(self) -> Sequence[BlockShape]:
         """The blocks' output shapes before and after."""
-        return self.preview.blocks if self.preview and self.pending else self.session.blocks
+        return (self.planned or self.session).blocks
 
     def change(self, layer: LayerView) -> Change:
         """A layer's change of widths."""
         stepped = self.session.layers.get(layer.name)
-        planned = self.preview.layers.get(layer.name) if self.preview and self.pending else stepped
+        planned = (self.planned or self.session).layers.get(layer.name)
         return Change(
             outputs=(layer.out_channels, _outputs(stepped, layer), _outputs(planned, layer)),
             inputs=(layer.in_channels, _inputs(stepped, layer), _inputs(planned, layer)),
@@ -200,7 +205,7 @@ class AppState:
     @property
     def pending_weights(self) -> dict[str, Weight]:
         """The costs with the pending cuts; empty where there are none."""
-        return self._weights_in(self.preview) if self.preview is not None and self.pending else {}
+        return self._weights_in(self.planned) if self.planned else {}
 
     def _weights_in(self, source: SessionView | PreviewResult) -> dict[str, Weight]:
         found = {layer.name: _cost(source.layers.get(layer.name), layer) for layer in self.layers.values()}
@@ -213,8 +218,7 @@ class AppState:
 
     def weight(self, layer: LayerView, pending: bool = True) -> Weight:
         """A layer's cost after the steps, and with the pending cuts."""
-        source = self.preview if pending and self.preview and self.pending else self.session
-        return _cost(source.layers.get(layer.name), layer)
+        return _cost(((pending and self.planned) or self.session).layers.get(layer.name), layer)
 
     def block_weight(self, block: BlockView) -> Weight:
         """A block's cost after the steps and with the pending cuts."""
@@ -222,19 +226,18 @@ class AppState:
 
     def in_conflict(self, layer: str) -> bool:
         """Whether this layer's amount contradicts another one's, or was refused."""
-        if self.preview is None or not self.pending:
+        if (planned := self.planned) is None:
             return False
-        return any(layer in conflict.layers for conflict in self.preview.conflicts) or any(
-            layer == refused.layer or layer.startswith(f"{refused.layer}.") for refused in self.preview.refused
+        return any(layer in conflict.layers for conflict in planned.conflicts) or any(
+            layer == refused.layer or layer.startswith(f"{refused.layer}.") for refused in planned.refused
         )
 
     @property
     def clash(self) -> str:
         """Why the pending cuts cannot be applied; empty when they can."""
-        if self.preview is None or not self.pending:
+        if (planned := self.planned) is None:
             return ""
-        problems = [conflict.message for conflict in self.preview.conflicts] + [refused.message for refused in self.preview.refused]
-        return problems[0] if problems else ""
+        return next((one.message for found in (planned.conflicts, planned.refused) for one in found), "")
 
     def targets(self, prunable: Sequence[str]) -> list[str]:
         """The layers that a ratio key changes: the marked ones, or those under the cursor."""

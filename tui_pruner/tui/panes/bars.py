@@ -230,7 +230,12 @@ class HeaderBar(Lines):
         """Observe the figures of a session."""
         state = store.state
         draw = lambda: self.draw(lambda width, _: header_lines(state, width))  # noqa: E731
-        store.observe(("opened", "session", "pending", "preview", "metrics", COLOURS), draw)
+
+        def of_the_cuts() -> object:
+            return bool(state.pending), state.preview is None, state.after, state.forecast
+
+        store.observe(("opened", "session", "metrics", COLOURS), draw)
+        store.observe(("pending", "preview"), draw, part=of_the_cuts)
 
 
 def with_steps_key(line: Text, width: int) -> Text:

@@ -20,7 +20,7 @@ from tui_pruner.tui.panes.explanation import explain_lines, explain_title, flow_
 from tui_pruner.tui.panes.map_layout import block_under
 from tui_pruner.tui.panes.tree import layers_lines
 from tui_pruner.tui.panes.tree_row import heat_colour, inputs, outputs
-from tui_pruner.tui.panes.widgets import ENDS, ONE_MORE, Pane
+from tui_pruner.tui.panes.widgets import ENDS, ONE_MORE, Pane, lines_of
 from tui_pruner.tui.state import COLOURS, PROOFS, AppState, Store
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _rounding(state: AppState) -> list[Text]:
     return [Text.assemble((fit("Rounds", LABEL), colours.MUTED), (f"to multiples of {step}", colours.TEXT))] if step > 1 else []
 
 
+@lines_of(lambda detail, width, height: (detail, width, height))
 def _importance(detail: Detail, width: int, height: int) -> list[Text]:
     if not detail.curve:
         return []
@@ -165,6 +166,7 @@ def lost_importance(detail: Detail) -> float:
     return sum(detail.curve[:taken]) / max(sum(detail.curve), 1e-9)
 
 
+@lines_of(lambda detail, width: (detail, width))
 def _members(detail: Detail, width: int) -> list[Text]:
     if not detail.members:
         return []
@@ -195,6 +197,7 @@ def _place(member: MemberView) -> str:
     return member.role if whole else f"{member.role} {member.channels}"
 
 
+@lines_of(lambda detail, width: (detail, width))
 def _shapes(detail: Detail, width: int) -> list[Text]:
     if not detail.shapes:
         same = "no block's output changes" if detail.after != detail.current else ""
@@ -208,6 +211,7 @@ def _shapes(detail: Detail, width: int) -> list[Text]:
     return lines
 
 
+@lines_of(lambda row, state, width: (row, state.opened, state.session, state.planned, state.latency, width))
 def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     """The layer's block, the blocks around it in the data flow, its milliseconds; the layer's rank by FLOPs; the steps that cut it."""
     layer, blocks = row.layer, state.opened.blocks

@@ -35,14 +35,16 @@ from tui_pruner.tui.panes.tree_row import (
     row_cells,
     status_of,
 )
+from tui_pruner.tui.panes.widgets import keeps_strips
 from tui_pruner.tui.state import COLOURS, AppState, Store
 
-Line = tuple[Cells, Style, bool]
-"""A line's cells, the style of its background, and whether it is under the cursor."""
+Line = tuple[Cells, str, bool]
+"""A line's cells, the colour of its background, and whether it is under the cursor."""
 MARK = 2
 """The cells before the name of a layer in an ordered list."""
 
 
+@keeps_strips
 class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     """Sections, blocks and layers, with a cursor. It draws the store, and sends requests for changes to the screen."""
 
@@ -141,11 +143,11 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
         view, fresh = self._fresh
         known = fresh.pop(y, None)
         self._painted[y] = line = known if known is not None and view == self._view else self._line(y, self._columns)
-        cells, base, chosen = line
+        cells, back, chosen = line
         text = composed(cells, self._columns)
         if chosen:
             text.stylize("bold")
-        return strip_of(text, self.app.console, self.scrollable_content_region.width, base)
+        return strip_of(text, self.app.console, self.scrollable_content_region.width, Style(bgcolor=back))
 
     @property
     def _view(self) -> tuple[object, ...]:
@@ -155,13 +157,13 @@ class ModelTree(ScrollView, inherit_bindings=False, can_focus=True):
     def _line(self, y: int, columns: Sequence[Column]) -> Line:
         tree = self._tree
         if y == 0:
-            return heading(columns), Style(bgcolor=colours.BACKGROUND), False
+            return heading(columns), colours.BACKGROUND, False
         number = y - 1 + self.scroll_offset.y
         if number >= len(tree.shown):
-            return (), Style(bgcolor=colours.BACKGROUND), False
+            return (), colours.BACKGROUND, False
         chosen = number == tree.cursor
         back = (colours.SELECTION if self.has_focus else colours.BAND) if chosen else colours.BACKGROUND
-        return row_cells(tree.shown[number], columns, self._look), Style(bgcolor=back), chosen
+        return row_cells(tree.shown[number], columns, self._look), back, chosen
 
     @property
     def _columns(self) -> tuple[Column, ...]:

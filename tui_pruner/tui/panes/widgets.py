@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from functools import wraps
+from typing import ClassVar, NamedTuple, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from rich.style import Style
 from rich.text import Text
@@ -16,6 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from tui_pruner.tui import colours
 from tui_pruner.tui.drawing import strip_of
 
 CLICK = "action"
@@ -23,10 +26,85 @@ CLICK = "action"
 Compose = Callable[[int, int], Sequence[Text]]
 ComposeAt = Callable[[int], tuple[Sequence[Text], int, int]]
 """For a width: the lines, and the number of the first and how many of them to see."""
+Inputs = ParamSpec("Inputs")
+ComposeParts = Callable[Inputs, list[Text]]
 ONE_MORE = 2
 """Lines to see where a cursor is: its own and the next."""
 
 
+def lines_of(inputs: Callable[Inputs, tuple[object, ...]]) -> Callable[[ComposeParts[Inputs]], ComposeParts[Inputs]]:
+    """Compose lines again only when one of their `inputs` is another object or number, or the palette is another one.
+
+    The inputs are never changed in place, and neither are the lines.
+    """
+
+    def decorated(compose: ComposeParts[Inputs]) -> ComposeParts[Inputs]:
+        known: tuple[object, ...] = ()
+        lines: list[Text] = []
+
+        @wraps(compose)
+        def composed(*arguments: Inputs.args, **named: Inputs.kwargs) -> list[Text]:
+            nonlocal known, lines
+            now = colours.in_use(), *inputs(*arguments, **named)
+            if len(known) != len(now) or not all(map(_same, known, now)):
+                known, lines = now, compose(*arguments, **named)
+            return lines
+
+        return composed
+
+    return decorated
+
+
+def _same(before: object, now: object) -> bool:
+    return before is now or (isinstance(now, int) and before == now)
+
+
+class KeptStrips(NamedTuple):
+    """The strips of a part of a widget that had this size, one for each line, and the lines that were refreshed since."""
+
+    crop: Region
+    size: Size
+    strips: list[Strip]
+    stale: set[int]
+
+
+AnyWidget = TypeVar("AnyWidget", bound=Widget)
+
+
+def keeps_strips(widget_class: type[AnyWidget]) -> type[AnyWidget]:
+    """Let widgets of this class render a line only after they refreshed it; all of one container are asked when one of them changes."""
+    all_kept: WeakKeyDictionary[Widget, KeptStrips] = WeakKeyDictionary()
+    refresh, render_lines = widget_class.refresh, widget_class.render_lines
+
+    @wraps(refresh)
+    def refresh_and_note(self: AnyWidget, *regions: Region, repaint: bool = True, **options: bool) -> AnyWidget:
+        if repaint and regions and self in all_kept:
+            top = self.content_offset.y
+            all_kept[self].stale.update(top + y for region in regions for y in region.line_range)
+        elif repaint:
+            all_kept.pop(self, None)
+        return refresh(self, *regions, repaint=repaint, **options)
+
+    @wraps(render_lines)
+    def render_stale_lines(self: AnyWidget, crop: Region) -> list[Strip]:
+        kept = all_kept.get(self)
+        if kept is None or (kept.crop, kept.size) != (crop, self.size):
+            strips = render_lines(self, crop)
+        elif stale := [y for y in kept.stale if crop.y <= y < crop.bottom]:
+            first, end = min(stale), max(stale) + 1
+            fresh = render_lines(self, Region(crop.x, first, crop.width, end - first))
+            strips = [*kept.strips[: first - crop.y], *fresh, *kept.strips[end - crop.y :]]
+        else:
+            return kept.strips
+        all_kept[self] = KeptStrips(crop, self.size, strips, set())
+        return strips
+
+    setattr(widget_class, "refresh", refresh_and_note)  # noqa: B010 (mypy takes no assignment to a method)
+    setattr(widget_class, "render_lines", render_stale_lines)  # noqa: B010
+    return widget_class
+
+
+@keeps_strips
 class Lines(Widget):
     """Lines of text that `compose_lines` gives for a width and a height; only those that changed are painted again.
 
@@ -83,7 +161,7 @@ class Lines(Widget):
         if len(before) != len(self._texts):
             self.refresh(layout=True)
             return
-        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old != new]
+        changed = [y for y, (old, new) in enumerate(zip(before, self._texts)) if old is not new and old != new]
         if changed:
             self.refresh(*(Region(0, y, width, 1) for y in changed))
 
@@ -120,6 +198,7 @@ ENDS = (
 )
 
 
+@keeps_strips
 class Pane(VerticalScroll, inherit_bindings=False, can_focus=True):
     """A scrolling box around lines; left and right are left to the ratio."""
 
@@ -191,6 +270,7 @@ class EntryInput(Input):
             self.parent.action_done()
 
 
+@keeps_strips
 class EntryLine(Horizontal):
     """A label and an input in one line, hidden until it is opened.
 
