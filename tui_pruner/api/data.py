@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         approximate: bool
 
 
+LONGEST = 160
+"""How many characters of a message of PyTorch's are quoted."""
 IMAGES = 64
 """How many images are used for plans and refits, where nothing else is asked for."""
 
@@ -187,6 +190,30 @@ def demand_kinds(trust: Any, approximate: Any) -> None:
         raise RequestError(f"approximate is {approximate!r}: give True or False")
 
 
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""The name of a function, as the command line takes it."""
+
+
+def demand_plain_file(model: str | Path, called: bool, options: Sequence[str]) -> None:
+    """Refuse a name that is not a file's, and what only a module takes: inputs, where it is `called` with some, and `options`.
+
+    Raises:
+        RequestError: it is such a name, or such arguments.
+    """
+    if FUNCTION.fullmatch(str(model)) and not Path(model).exists():
+        raise RequestError(
+            f"{model} is the name of a function: call it, and give the module that it builds with example_inputs=(tensor, ...)"
+        )
+    if Path(model).suffix.lower() == ".safetensors":
+        raise RequestError(
+            f"{model} has weights alone: build the module and load them; a folder that a session saved is for load(folder, module)"
+        )
+    if called and not Path(model).is_dir():
+        raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
+    if options and not Path(model).is_dir():
+        raise RequestError(f"{', '.join(options)}: for a module only, and {model} is a file of Ultralytics")
+
+
 def file_of(given: Any, what: str) -> Path:
     """Return a path; `what` it is the path of.
 
@@ -281,5 +308,5 @@ def run_on_batches() -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
         if out_of_memory(error):
             raise
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:LONGEST]
         raise RequestError(f"the model does not run on these batches ({said}): give them as its forward reads them") from error

@@ -175,10 +175,11 @@ class ModuleSession(Session):
 
         Args:
             batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; labels in tuples are ignored.
+                All are used and kept in memory, so an iterator must end.
             held_out: other batches to judge the fits on; by default `batches`.
 
         Raises:
-            RequestError: nothing was cut, or no batch was given.
+            RequestError: nothing was cut, no batch was given, or the batches do not end.
             ProofError: the cut is not proved.
         """
         from tui_pruner.core.pruning.surgery import by_tensor, scaled_queries
@@ -244,19 +245,14 @@ class ModuleSession(Session):
         """Batches as arguments, with at most this many samples, in a precision that can be computed in.
 
         Raises:
-            RequestError: there is none, or an item is not a batch.
+            RequestError: there is none, they do not end, or an item is not a batch.
         """
-        from tui_pruner.core.model.inputs import batches_of
+        from tui_pruner.core.model.inputs import batches_of, ending, enough
         from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
 
         of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
-        given = [batches] if hasattr(batches, "untyped_storage") else batches
-        found, seen = [], 0
-        for batch in batches_of(given, self.module.inputs):
-            found.append(in_a_batch(batch) if of_images else batch)
-            seen += len(batch)
-            if images is not None and seen >= images:
-                break
+        given = ending(batches) if images is None else enough(batches, images)
+        found = [in_a_batch(batch) if of_images else batch for batch in batches_of(given, self.module.inputs)]
         if needed and not found:
             raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
         return [batch.computable() for batch in found]
