@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import save_file
 from torch import nn
 
+import tui_pruner as tp
 from tests.cli.conftest import Call
 
 SOURCE = """
@@ -40,6 +41,10 @@ def inputs():
 
 def trunk(net, x):
     return net[:3](x)
+
+def of_sixteen(net):
+    assert net[0].out_channels == 16
+    return 1.0
 
 def words(*args):
     return None
@@ -80,8 +85,27 @@ def test_pruned_module_is_loaded_again_and_proved(call: Call, project: Path):
     assert document["loads"] and document["proof"]["equal"] and document["after"]["flops"] <= 0.4 * document["before"]["flops"]
     assert document["evaluate"].keys() == {"before", "after"} and len(document["kept"]["0.weight"]["0"]) <= 8
     assert call("prove", *MODULE, "small.tp", "--json").document["equal"]
-    assert call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").status == 2
-    assert call("prune", *MODULE, "--plan", "small.tp/plan.yaml", "-o", "again.tp").status == 0
+    assert "give --force" in call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").err
+
+
+@pytest.mark.parametrize("plan", ["small.tp/plan.yaml", "small.tp"])
+def test_plan_is_cut_again_with_the_same_figures(call: Call, project: Path, plan: str):
+    cut = call("prune", *MODULE, "--cut", "0=50%", "--evaluate", "own_net:evaluate", "-o", "small.tp", "--json").document
+    again = call("prune", *MODULE, "--plan", plan, "--evaluate", "own_net:evaluate", "-o", "again.tp", "--json").document
+    assert cut["before"]["parameters"] > cut["after"]["parameters"] and cut["evaluate"]["before"] != cut["evaluate"]["after"]
+    assert all(cut[key] == again[key] for key in ("before", "after", "evaluate", "kept"))
+
+
+def test_refitted_folder_is_not_called_unequal(call: Call, project: Path):
+    import own_net
+
+    session = tp.open(own_net.build(), example_inputs=own_net.inputs())
+    session.apply(["0=50%"])
+    session.reconstruct([own_net.image])
+    session.save("fitted.tp")
+    answer = call("prove", *MODULE, "fitted.tp")
+    assert answer.status == 2 and "fitted.tp was refitted after the cut" in answer.remarks[-1]
+    assert "no.tp is no folder: give the folder" in call("prove", *MODULE, "no.tp").remarks[-1]
 
 
 def test_another_function_replaces_the_forward(call: Call, project: Path):
@@ -156,3 +180,25 @@ def test_measure_or_forward_that_exits_is_reported_in_one_line(call: Call):
         assert answer.status == 2 and "raises SystemExit 4, which would end this program" in answer.remarks[-1]
     answer = call("prune", *MODULE, "--evaluate", "own_net:failing", *cut)
     assert answer.status == 2 and "own_net:failing() raises TypeError" in answer.remarks[-1]
+    answer = call("prune", *MODULE, "--evaluate", "own_net:image", *cut)
+    assert answer.status == 2 and "own_net:image is a Tensor: name a function" in answer.remarks[-1]
+
+
+def test_nothing_is_written_where_the_measure_fails_on_the_cut_module(call: Call, project: Path):
+    answer = call("prune", *MODULE, "--evaluate", "own_net:of_sixteen", "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 2 and "raises AssertionError" in answer.remarks[-1] and not (project / "small.tp").exists()
+
+
+def test_what_a_command_cannot_do_is_said_in_its_own_terms(call: Call):
+    assert call("explain", *MODULE, "nowhere").remarks[-1].endswith("see inspect")
+    for command in (("preview",), ("prune", "-o", "small.tp")):
+        answer = call(*command, *MODULE, "--cut", "0=50%", "--criterion", "taylor")
+        assert answer.status == 2 and "ranks by batches: in Python" in answer.remarks[-1] and "--data" not in answer.err
+
+
+@pytest.mark.parametrize("command", ["bench", "validate", "scan", "compress", "gate", "report", "plan", "export", "open", ""])
+def test_other_commands_say_that_they_take_no_module(call: Call, command: str):
+    answer = call(*filter(None, [command]), *MODULE)
+    named = command if command not in ("open", "") else "the app"
+    assert answer.status == 2 and f"{named} is for files of Ultralytics: for any module there are inspect" in answer.err
+    assert len(answer.remarks) == 1

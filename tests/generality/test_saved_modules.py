@@ -145,7 +145,7 @@ def test_weights_of_another_module_are_refused(tmp_path):
     session.apply(["model.1=20%"])
     session.save(tmp_path / "two.tp")
     (tmp_path / "one.tp" / WEIGHTS).write_bytes((tmp_path / "two.tp" / WEIGHTS).read_bytes())
-    with pytest.raises(tp.CheckpointError, match="the files do not belong together"):
+    with pytest.raises(tp.CheckpointError, match="they do not belong together"):
         tp.load(tmp_path / "one.tp", seeded(case))
 
 

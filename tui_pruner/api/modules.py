@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, run_on_batches
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python, run_on_batches
 from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.model.analysis import Analysis
     from tui_pruner.core.model.inputs import Inputs
-    from tui_pruner.core.pruning.plan import Step
+    from tui_pruner.core.pruning.plan import Plan, Step
     from tui_pruner.core.recovery.reconstruction import Recovered
     from tui_pruner.engine.search_messages import PlanPoint
     from tui_pruner.frameworks.plain.module import OpenedModule
@@ -126,6 +126,7 @@ class ModuleSession(Session):
         except (TypeError, ValueError, RuntimeError):
             raise RequestError(f"evaluate gives a {type(measured).__name__}: have it return a number") from None
 
+    @in_python()
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
 
@@ -213,6 +214,19 @@ class ModuleSession(Session):
 
         return with_kept(self._steps.plan, self._steps.analysis.coupling, self._steps.removal).plain()
 
+    def load(self, plan: Mapping[str, Any] | str | Path) -> None:
+        """Replace the steps by those of a plan, given as plain data, as a file, or as the folder that a session saved.
+
+        Raises:
+            PlanError: it is missing, malformed, or for a module of another structure.
+        """
+        from tui_pruner.frameworks.plain.module_file import demand_structure
+
+        found = plan_of(plan)
+        demand_structure(found, self.module.path, self.module.sha256)
+        super().load(found.plain())
+
+    @in_python()
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
 
@@ -323,12 +337,11 @@ def apply_plan(
     Raises:
         PlanError: the plan is malformed, for a module of another structure, or needs example inputs.
     """
-    from tui_pruner.core.pruning.plan import parse_plan, read_plan
     from tui_pruner.core.tracing.adapters import register_own
     from tui_pruner.frameworks.plain.module_file import check_structure, cut_by_plan
 
     register_own(adapters or {})
-    found = parse_plan(dict(plan)) if isinstance(plan, Mapping) else read_plan(plan_file(file_of(plan, "a plan")))
+    found = plan_of(plan)
     if found.kept or not found.steps or (example_inputs is None and not kwargs):
         return cut_by_plan(module, found)
     check_structure(module, found)
@@ -337,15 +350,18 @@ def apply_plan(
     return session.model()
 
 
-def plan_file(plan: str | Path) -> Path:
-    """The plan's file, also for the folder that a session saved.
+def plan_of(plan: str | Path | Mapping[str, Any]) -> Plan:
+    """A plan from plain data, from its file, or from the folder that a session saved.
 
     Raises:
-        PlanError: neither exists.
+        PlanError: it is missing or malformed.
     """
-    path = Path(plan)
-    if path.is_dir():
-        path = path / "plan.yaml"
+    from tui_pruner.core.pruning.plan import parse_plan, read_plan
+
+    if isinstance(plan, Mapping):
+        return parse_plan(dict(plan))
+    path = file_of(plan, "a plan")
+    path = path / "plan.yaml" if path.is_dir() else path
     if not path.is_file():
         raise PlanError(f"no plan {path}: give the file, or the folder that a session saved")
-    return path
+    return read_plan(path)

@@ -208,6 +208,7 @@ class Session:
         step, self._refit = self._steps.apply(arguments.requests_of(cuts, criterion, round_to)).step, None
         return step
 
+    @arguments.in_python()
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
 
