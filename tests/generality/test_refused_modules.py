@@ -228,6 +228,15 @@ WRONG_CALLS: dict[str, tuple[Callable[[tp.Session], Any], str]] = {
     "batches that are no numbers": (
         lambda session: session.reconstruct([torch.full((8, 5), float("nan"))]), "0 reads or gives NaN or infinity on these images",
     ),
+    "a target on batches that are no numbers": (
+        lambda session: session.target("flops=50%", data=[torch.full((8, 5), float("nan"))]), "0 reads NaN or infinity on these images",
+    ),
+    "a target on few that are no numbers": (
+        lambda session: session.target("flops=50%", data=[torch.full((1, 5), float("inf"))]), "0 reads NaN or infinity on these images",
+    ),
+    "a criterion without its data": (
+        lambda session: session.target("flops=50%", criterion="obs"), "call target with this criterion and data=",
+    ),
     "batches without an end": (lambda session: session.reconstruct(itertools.repeat(VECTOR)), "do not end .*islice"),
     "a loader without an end": (lambda session: session.reconstruct(DataLoader(Endless(), 2)), "do not end .*islice"),
     "held out batches without an end": (lambda session: session.reconstruct([VECTOR], itertools.repeat(VECTOR)), "do not end"),

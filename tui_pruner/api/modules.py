@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -134,18 +133,22 @@ class ModuleSession(Session):
             targets: of flops, params or bytes, in percent of the whole module or as absolute numbers.
             data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; further entries of a tuple,
                 such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
-            criterion: ranks channels where the plan is made by importance.
-            images: how many samples of the batches are used.
+            criterion: ranks the channels of each layer; by default obs with batches, else l2. With taylor and hessian plans are by importance.
+            images: how many samples of the batches are used: the first batches that have so many together.
 
         Raises:
             RequestError: out of reach, reached already, no such measure, no batch, or a criterion whose data is missing.
             DataError: the loss is NaN.
         """
+        from tui_pruner.core.model.inputs import enough
         from tui_pruner.core.pruning.importance import FROM_LABELS
         from tui_pruner.core.search.targets import parse_target
+        from tui_pruner.domain.criteria import REPAIR, demand_criterion
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
         demand_count("images", images)
+        if criterion is not None:
+            demand_criterion(criterion)
         aims = demand_sizes([parse_target(text) for text in aims_of(targets)], "for a module give flops, params or bytes")
         analysis, base = self._steps.analysis, self._steps.removal
         if data is None:
@@ -156,11 +159,11 @@ class ModuleSession(Session):
             if self._loss is None:
                 raise RequestError(f"the criterion {criterion} needs a loss: open the module with loss=function(model, batch)")
             with unchanged_chance():
-                calibrate_by_loss(analysis, islice(data, images), self._loss, self.module.device)
+                calibrate_by_loss(analysis, enough(data, images), self._loss, self.module.device)
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         working, held_out = apart(self._batches(data, images))
         with unchanged_chance(), run_on_batches():
-            step = planned_on(analysis, base, aims, working, held_out, self.module.device)
+            step = planned_on(analysis, base, aims, working, held_out, self.module.device, criterion or REPAIR)
         return self._append(step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
