@@ -131,6 +131,21 @@ def test_file_accepts_no_example_inputs():
         tp.open("yolov8n.yaml", example_inputs=image())
 
 
+def test_inputs_that_the_module_cannot_read_are_to_blame_for_a_failed_proof():
+    net = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    session = tp.open(net, example_inputs=(torch.tensor([[3, 9]]),))
+    session.apply(["1=50%"])
+    with pytest.raises(tp.ProofError, match="the model itself does not run: index out of range in self; give inputs that the model reads"):
+        session.model()
+
+
+def test_files_trust_and_compressions_are_refused_for_a_module():
+    with pytest.raises(tp.RequestError, match="trust is for a file"):
+        tp.open(small(), example_inputs=(VECTOR,), trust="12345678")
+    with pytest.raises(tp.RequestError, match="not for a Sequential: call target, reconstruct and save"):
+        tp.compress(small(), data=[VECTOR], target="flops=50%", folder="out")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

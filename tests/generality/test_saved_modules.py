@@ -149,6 +149,17 @@ def test_weights_of_another_module_are_refused(tmp_path):
         tp.load(tmp_path / "one.tp", seeded(case))
 
 
+def test_module_made_in_inference_mode_can_be_trained(tmp_path):
+    session, case = cut(PLAIN)
+    with torch.inference_mode():
+        session.reconstruct([case.args])
+        made = session.model()
+        loaded = tp.load(session.save(tmp_path / "small.tp"), seeded(case))
+    for model in (made, loaded):
+        model(*case.args).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_output_folder_is_checked_before_it_is_written(tmp_path):
     session, _ = cut(PLAIN)
     whole = tp.open(seeded(CASES[PLAIN]), example_inputs=CASES[PLAIN].args)

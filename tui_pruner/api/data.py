@@ -270,6 +270,10 @@ def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str]
     from tui_pruner.jobs.compress import run_compression
     from tui_pruner.storage.recipe import recipe_of
 
+    if not isinstance(model, (str, os.PathLike)):
+        raise RequestError(
+            f"compress is for a checkpoint on a data set, not for a {type(model).__name__}: call target, reconstruct and save"
+        )
     place, targets = file_of(folder, "the folder"), texts(target, 'targets such as "flops=70%"')
     fields = open(file_of(model, "the checkpoint"))._fields(data)
     try:

@@ -58,6 +58,8 @@ def open_module(
 
         allow([trust] if trust else [])
         module = pickled_module(Path(module))
+    elif trust is not None:
+        raise RequestError("trust is for a file, whose code would run when it is read: leave it out for a module")
     for name, function in (("evaluate", evaluate), ("loss", loss)):
         if function is not None and not callable(function):
             raise RequestError(f"{name} is a {type(function).__name__}: give a function of a model")
@@ -133,7 +135,8 @@ class ModuleSession(Session):
             targets: of flops, params or bytes, in percent of the whole module or as absolute numbers.
             data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; further entries of a tuple,
                 such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
-            criterion: ranks the channels of each layer; by default obs with batches, else l2. With taylor and hessian plans are by importance.
+            criterion: ranks the channels of each layer; by default obs with batches, else l2. With taylor and hessian a
+                plan is by importance alone.
             images: how many samples of the batches are used: the first batches that have so many together.
 
         Raises:

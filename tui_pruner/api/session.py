@@ -376,7 +376,7 @@ class Session:
 
         proof = self.prove()
         if not proof.holds:
-            raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
+            raise ProofError(f"the cut is not proved: {proof.reason}; {proof.advice}", proof.plain())
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
 
     def _now(self) -> nn.Module:

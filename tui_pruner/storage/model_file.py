@@ -42,6 +42,10 @@ def require_readable_file(path: Path) -> None:
     try:
         if not path.exists():
             raise CheckpointError(f"{path}: no such file; check the path")
+        if path.is_dir() and (path / "model.safetensors").is_file():
+            raise CheckpointError(
+                f"{path} is a saved module, not a checkpoint: in Python, load(folder, module) reads it; with --model, prove does"
+            )
         if path.is_dir():
             raise CheckpointError(f"{path} is a folder: name a .pt file in it")
         if not path.is_file():

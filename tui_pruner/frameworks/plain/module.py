@@ -173,7 +173,8 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
 
 def independent(module: nn.Module) -> nn.Module:
     """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
-    return uncompiled(copy_of(module)[0])
+    with torch.inference_mode(False):  # what is made in that mode could never be trained
+        return uncompiled(copy_of(module)[0])
 
 
 def copy_of(module: nn.Module) -> tuple[nn.Module, bool]:
