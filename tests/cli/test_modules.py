@@ -42,6 +42,21 @@ def inputs():
 def trunk(net, x):
     return net[:3](x)
 
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Linear(6, 24), nn.Sequential(nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, x):
+        query, key, value = self.stem(x).chunk(3, -1)
+        return self.body(torch.softmax(query @ key.mT, -1) @ value)
+
+def nested():
+    return Nested()
+
+def tokens():
+    return torch.rand(2, 5, 6)
+
 def of_sixteen(net):
     assert net[0].out_channels == 16
     return 1.0
@@ -71,6 +86,11 @@ def test_inspect_names_the_code_that_runs(call: Call):
     layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
     assert [(layer["name"], layer["status"]) for layer in layers] == [("0", "free"), ("2", "free"), ("4", "locked")]
     assert "Conv 3x3" in call("inspect", *MODULE).out
+    nested = ("--model", "own_net:nested", "--inputs", "own_net:tokens")
+    rows = [line.split() for line in call("inspect", *nested).out.splitlines()]
+    assert ["0", "Linear", "(stem)", "6", "->", "24", "5x24"] in [row[:7] for row in rows]
+    assert ["2", "Linear", "(body.1)"] in [row[:3] for row in rows]
+    assert ["linked:", "split", "into", "3", "equal", "parts"] in [row[-6:] for row in rows]
     assert call("groups", *MODULE, "--json").document["convolutions"]["locked"] == 1
     assert call("explain", *MODULE, "0", "2", "--json").document["coupled"]
     assert call("explain", *MODULE, "0", "4").status == 1
