@@ -182,6 +182,11 @@ def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
     except Exception as error:
         raise CheckpointError(f"{path / WEIGHTS} cannot be read ({' '.join(str(error).split())[:120]}): save it again") from None
     fill(pruned, tensors, str(path / WEIGHTS))
+    for name, tensor in named_tensors(pruned):
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"{name} is in no state, so {path} has no values for it: build the module elsewhere than on the meta device"
+            )
     return pruned
 
 
