@@ -175,7 +175,7 @@ def test_module_without_values_is_filled_or_refused(tmp_path):
         if persistent:
             assert same_state(tp.load(folder, empty), session.model())
         else:
-            with pytest.raises(tp.CheckpointError, match="1.noise is in no state, so .* has no values for it"):
+            with pytest.raises(tp.CheckpointError, match=r"1\.noise is in no state, so .* has no values for it"):
                 tp.load(folder, empty)
 
 
