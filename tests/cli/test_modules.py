@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import tui_pruner as tp
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, spawn
 
 SOURCE = """
 import torch
@@ -56,6 +56,18 @@ def nested():
 
 def tokens():
     return torch.rand(2, 5, 6)
+
+def moving():
+    import os
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+    return build()
+
+def loud():
+    import atexit
+    atexit.register(print, "gone")
+    print("built")
+    return build()
 
 def of_sixteen(net):
     assert net[0].out_channels == 16
@@ -131,6 +143,16 @@ def test_refitted_folder_is_not_called_unequal(call: Call, project: Path):
     assert report.status == 2 and "is for the module torch.nn.modules.container.Sequential" in report.remarks[-1]
 
 
+def test_module_is_written_where_it_was_asked_for(call: Call, project: Path):
+    answer = call("prune", "--model", "own_net:moving", "--inputs", "own_net:inputs", "--cut", "0=50%", "-o", "small.tp", "--json")
+    assert answer.status == 0 and answer.document["output"] == "small.tp" and (project / "small.tp").is_dir()
+
+
+def test_results_are_alone_on_stdout_whatever_the_module_prints(project: Path):
+    answer = spawn("inspect", "--model", "own_net:loud", "--inputs", "own_net:inputs", "--json", cwd=project)
+    assert answer.document["model"]["task"] == "module" and {"built", "gone"} <= set(answer.remarks)
+
+
 def test_another_function_replaces_the_forward(call: Call, project: Path):
     trunk = (*MODULE, "--forward", "own_net:trunk")
     answer = call("inspect", *trunk, "--json")
@@ -162,7 +184,8 @@ def test_weights_are_read_only_from_safetensors(call: Call, project: Path):
     save_file(net.state_dict(), project / "w.safetensors")
     answer = call("prune", *MODULE, "--weights", "w.safetensors", "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 0, answer.err
-    assert call("prove", *MODULE, "small.tp").status == 1  # with other weights
+    other = call("prove", *MODULE, "small.tp")
+    assert other.status == 1 and "own_net:build has other weights than the module that was cut" in other.err
     assert call("prove", *MODULE, "--weights", "w.safetensors", "small.tp").status == 0
     (project / "w.pt").write_bytes(b"")
     assert "save the state as safetensors" in call("inspect", *MODULE, "--weights", "w.pt").err

@@ -233,6 +233,7 @@ def prune(
         if not (cut or target or plan):
             raise RequestError("nothing to cut: give --cut LAYER=AMOUNT, --target flops=50% or --plan FILE")
         check_folder(output, force)
+        place = Path.cwd() / output  # the code of the module may change the folder
         requests = cut_requests(cut, criterion, round_to)
         source = named(model, inputs, trusted, weights, evaluate, forward)
         session = opened(source, approximate=approximate)
@@ -246,13 +247,13 @@ def prune(
         if target:
             session.target(*target, criterion=criterion)
         after = session.evaluate() if evaluate else None  # before anything is written, as it may fail
-        written = session.save(output, force)
-        proof, loads = session.prove(), same_state(load_module(written, source.built()), session.model())
+        session.save(place, force)
+        proof, loads = session.prove(), same_state(load_module(place, source.built()), session.model())
         sizes: dict[str, Any] = {"before": dataclasses.asdict(whole), "after": dataclasses.asdict(session.size)}
         figures = {"evaluate": {"before": before, "after": after}} if evaluate else {}
         results.document(
             {
-                "output": str(written),
+                "output": str(output),
                 **sizes,
                 "kept": session.kept(),
                 "proof": proof.plain(),
@@ -267,7 +268,7 @@ def prune(
         if evaluate:
             results.line(f"evaluate   {before:.6g} -> {after:.6g}")
         results.line(
-            f"written    {written}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
+            f"written    {output}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
         )
         return 0 if loads else 3
 
@@ -286,9 +287,11 @@ def prove(
     """Compare a saved module with the masked twin of the one that it was cut from, which needs the same weights."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.pruning.proof import prove as compare
-        from tui_pruner.frameworks.plain.module_file import PLAN, demand_unfitted, load_module
+        from tui_pruner.core.pruning.surgery import cut
+        from tui_pruner.frameworks.plain.module_file import PLAN, demand_unfitted, load_module, same_state
 
         demand_unfitted(pruned)
+        pruned = pruned.absolute()
         source = named(model, inputs, trusted, weights, forward=forward)
         session = opened(source, pruned / PLAN, approximate)
         steps = session._steps
@@ -296,4 +299,6 @@ def prove(
         proof = compare(session.module.model, small, steps.analysis.coupling, steps.removal, original=steps.original())
         results.document(proof.plain())
         results.line(verdict(proof))
+        if not proof.holds and not same_state(cut(session.module.model, steps.analysis.coupling, steps.removal), small):
+            say(f"{model} has other weights than the module that was cut: have it load them, or give them with --weights")
         return 0 if proof.holds else 1
