@@ -137,7 +137,7 @@ class ModuleSession(Session):
                 such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
             criterion: ranks the channels of each layer; by default obs with batches, else l2. With taylor and hessian a
                 plan is by importance alone.
-            images: how many samples of the batches are used: the first batches that have so many together.
+            images: how many samples of the batches are used, in whole batches.
 
         Raises:
             RequestError: out of reach, reached already, no such measure, no batch, or a criterion whose data is missing.

@@ -198,7 +198,7 @@ def demand_saved(folder: Path) -> None:
     """
     missing = [name for name in (WEIGHTS, PLAN) if not (folder / name).is_file()]
     if missing:
-        what = f"{folder} has no {missing[0]}" if folder.is_dir() else f"{folder} is no folder"
+        what = f"{folder} has no {missing[0]}" if folder.is_dir() else f"{folder} is not a folder"
         raise CheckpointError(f"{what}: give the folder that a session saved")
 
 
@@ -320,7 +320,7 @@ def demand_unfitted(folder: Path) -> None:
 
     Raises:
         PlanError: it does.
-        CheckpointError: there is no saved module.
+        CheckpointError: its files are missing.
     """
     demand_saved(folder)
     try:
