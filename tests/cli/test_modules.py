@@ -138,6 +138,7 @@ def test_refitted_folder_is_not_called_unequal(call: Call, project: Path):
     answer = call("prove", *MODULE, "fitted.tp")
     assert answer.status == 2 and "fitted.tp was refitted after the cut" in answer.remarks[-1]
     assert "no.tp is not a folder: give the folder" in call("prove", *MODULE, "no.tp").remarks[-1]
+    assert "give it as --model own_net:build, with --inputs" in call("inspect", "own_net:build").remarks[-1]
     assert "fitted.tp is a saved module, not a checkpoint" in call("inspect", "fitted.tp").remarks[-1]
     report = call("report", "fitted.tp/plan.yaml", "-o", "report.html")
     assert report.status == 2 and "is for the module torch.nn.modules.container.Sequential" in report.remarks[-1]

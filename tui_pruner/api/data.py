@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,16 +189,14 @@ def demand_kinds(trust: Any, approximate: Any) -> None:
         raise RequestError(f"approximate is {approximate!r}: give True or False")
 
 
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""The name of a function, as the command line takes it."""
-
-
 def demand_plain_file(model: str | Path, called: bool, options: Sequence[str]) -> None:
     """Refuse a name that is not a file's, and what only a module takes: inputs, where it is `called` with some, and `options`.
 
     Raises:
         RequestError: it is such a name, or such arguments.
     """
+    from tui_pruner.storage.model_file import FUNCTION
+
     if FUNCTION.fullmatch(str(model)) and not Path(model).exists():
         raise RequestError(
             f"{model} is the name of a function: call it, and give the module that it builds with example_inputs=(tensor, ...)"
