@@ -36,6 +36,15 @@ def ensure_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
+def end_results() -> None:
+    """Send what is printed from now on to stderr: code of the user's that waits for the end of the program may print."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # the reader has gone: Python reports what is left
+        return
+    os.dup2(2, 1)
+
+
 LOOKING = ("inspect", "contents", "groups", "flow", "explain", "preview", "steps", "coverage", "scan", "plan")
 MAKING = ("prune", "prove", "validate", "gate", "bench", "recalibrate", "reconstruct", "finetune", "compress", "export", "report")
 OWN = ("open", "demo", "sessions", "locate", "keys", "serve")
@@ -52,7 +61,9 @@ def main() -> None:
     try:
         ensure_utf8()
         ensure_streams()
-        sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+        end_results()
+        sys.exit(status)
     except KeyboardInterrupt:  # while the command line itself is being imported
         print("tui-pruner: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.cli.conftest import Call
+import tui_pruner as tp
+from tests.cli.conftest import Call, spawn
 
 SOURCE = """
 import torch
@@ -41,6 +42,37 @@ def inputs():
 def trunk(net, x):
     return net[:3](x)
 
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Linear(6, 24), nn.Sequential(nn.ReLU(), nn.Linear(8, 4))
+
+    def forward(self, x):
+        query, key, value = self.stem(x).chunk(3, -1)
+        return self.body(torch.softmax(query @ key.mT, -1) @ value)
+
+def nested():
+    return Nested()
+
+def tokens():
+    return torch.rand(2, 5, 6)
+
+def moving():
+    import os
+    os.makedirs("elsewhere", exist_ok=True)
+    os.chdir("elsewhere")
+    return build()
+
+def loud():
+    import atexit
+    atexit.register(print, "gone")
+    print("built")
+    return build()
+
+def of_sixteen(net):
+    assert net[0].out_channels == 16
+    return 1.0
+
 def words(*args):
     return None
 
@@ -66,6 +98,11 @@ def test_inspect_names_the_code_that_runs(call: Call):
     layers = [layer for block in answer.document["blocks"] for layer in block["layers"]]
     assert [(layer["name"], layer["status"]) for layer in layers] == [("0", "free"), ("2", "free"), ("4", "locked")]
     assert "Conv 3x3" in call("inspect", *MODULE).out
+    nested = ("--model", "own_net:nested", "--inputs", "own_net:tokens")
+    rows = [line.split() for line in call("inspect", *nested).out.splitlines()]
+    assert ["0", "Linear", "(stem)", "6", "->", "24", "5x24"] in [row[:7] for row in rows]
+    assert ["2", "Linear", "(body.1)"] in [row[:3] for row in rows]
+    assert ["linked:", "split", "into", "3", "equal", "parts"] in [row[-6:] for row in rows]
     assert call("groups", *MODULE, "--json").document["convolutions"]["locked"] == 1
     assert call("explain", *MODULE, "0", "2", "--json").document["coupled"]
     assert call("explain", *MODULE, "0", "4").status == 1
@@ -80,8 +117,41 @@ def test_pruned_module_is_loaded_again_and_proved(call: Call, project: Path):
     assert document["loads"] and document["proof"]["equal"] and document["after"]["flops"] <= 0.4 * document["before"]["flops"]
     assert document["evaluate"].keys() == {"before", "after"} and len(document["kept"]["0.weight"]["0"]) <= 8
     assert call("prove", *MODULE, "small.tp", "--json").document["equal"]
-    assert call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").status == 2
-    assert call("prune", *MODULE, "--plan", "small.tp/plan.yaml", "-o", "again.tp").status == 0
+    assert "give --force" in call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp").err
+
+
+@pytest.mark.parametrize("plan", ["small.tp/plan.yaml", "small.tp"])
+def test_plan_is_cut_again_with_the_same_figures(call: Call, project: Path, plan: str):
+    cut = call("prune", *MODULE, "--cut", "0=50%", "--evaluate", "own_net:evaluate", "-o", "small.tp", "--json").document
+    again = call("prune", *MODULE, "--plan", plan, "--evaluate", "own_net:evaluate", "-o", "again.tp", "--json").document
+    assert cut["before"]["parameters"] > cut["after"]["parameters"] and cut["evaluate"]["before"] != cut["evaluate"]["after"]
+    assert all(cut[key] == again[key] for key in ("before", "after", "evaluate", "kept"))
+
+
+def test_refitted_folder_is_not_called_unequal(call: Call, project: Path):
+    import own_net
+
+    session = tp.open(own_net.build(), example_inputs=own_net.inputs())
+    session.apply(["0=50%"])
+    session.reconstruct([own_net.image])
+    session.save("fitted.tp")
+    answer = call("prove", *MODULE, "fitted.tp")
+    assert answer.status == 2 and "fitted.tp was refitted after the cut" in answer.remarks[-1]
+    assert "no.tp is not a folder: give the folder" in call("prove", *MODULE, "no.tp").remarks[-1]
+    assert "give it as --model own_net:build, with --inputs" in call("inspect", "own_net:build").remarks[-1]
+    assert "fitted.tp is a saved module, not a checkpoint" in call("inspect", "fitted.tp").remarks[-1]
+    report = call("report", "fitted.tp/plan.yaml", "-o", "report.html")
+    assert report.status == 2 and "is for the module torch.nn.modules.container.Sequential" in report.remarks[-1]
+
+
+def test_module_is_written_where_it_was_asked_for(call: Call, project: Path):
+    answer = call("prune", "--model", "own_net:moving", "--inputs", "own_net:inputs", "--cut", "0=50%", "-o", "small.tp", "--json")
+    assert answer.status == 0 and answer.document["output"] == "small.tp" and (project / "small.tp").is_dir()
+
+
+def test_results_are_alone_on_stdout_whatever_the_module_prints(project: Path):
+    answer = spawn("inspect", "--model", "own_net:loud", "--inputs", "own_net:inputs", "--json", cwd=project)
+    assert answer.document["model"]["task"] == "module" and {"built", "gone"} <= set(answer.remarks)
 
 
 def test_another_function_replaces_the_forward(call: Call, project: Path):
@@ -115,7 +185,8 @@ def test_weights_are_read_only_from_safetensors(call: Call, project: Path):
     save_file(net.state_dict(), project / "w.safetensors")
     answer = call("prune", *MODULE, "--weights", "w.safetensors", "--cut", "0=50%", "-o", "small.tp")
     assert answer.status == 0, answer.err
-    assert call("prove", *MODULE, "small.tp").status == 1  # with other weights
+    other = call("prove", *MODULE, "small.tp")
+    assert other.status == 1 and "own_net:build has other weights than the module that was cut" in other.err
     assert call("prove", *MODULE, "--weights", "w.safetensors", "small.tp").status == 0
     (project / "w.pt").write_bytes(b"")
     assert "save the state as safetensors" in call("inspect", *MODULE, "--weights", "w.pt").err
@@ -156,3 +227,25 @@ def test_measure_or_forward_that_exits_is_reported_in_one_line(call: Call):
         assert answer.status == 2 and "raises SystemExit 4, which would end this program" in answer.remarks[-1]
     answer = call("prune", *MODULE, "--evaluate", "own_net:failing", *cut)
     assert answer.status == 2 and "own_net:failing() raises TypeError" in answer.remarks[-1]
+    answer = call("prune", *MODULE, "--evaluate", "own_net:image", *cut)
+    assert answer.status == 2 and "own_net:image is a Tensor: name a function" in answer.remarks[-1]
+
+
+def test_nothing_is_written_where_the_measure_fails_on_the_cut_module(call: Call, project: Path):
+    answer = call("prune", *MODULE, "--evaluate", "own_net:of_sixteen", "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 2 and "raises AssertionError" in answer.remarks[-1] and not (project / "small.tp").exists()
+
+
+def test_what_a_command_cannot_do_is_said_in_its_own_terms(call: Call):
+    assert call("explain", *MODULE, "nowhere").remarks[-1].endswith("see inspect")
+    for command in (("preview",), ("prune", "-o", "small.tp")):
+        answer = call(*command, *MODULE, "--cut", "0=50%", "--criterion", "taylor")
+        assert answer.status == 2 and "ranks by batches: in Python" in answer.remarks[-1] and "--data" not in answer.err
+
+
+@pytest.mark.parametrize("command", ["bench", "validate", "scan", "compress", "gate", "report", "plan", "export", "open", ""])
+def test_other_commands_say_that_they_take_no_module(call: Call, command: str):
+    answer = call(*filter(None, [command]), *MODULE)
+    named = command if command not in ("open", "") else "the app"
+    assert answer.status == 2 and f"{named} is for files of Ultralytics: for any module there are inspect" in answer.err
+    assert len(answer.remarks) == 1

@@ -336,6 +336,39 @@ def test_users_metric_and_loss_are_used():
         bare.target("flops=65%", data=batches, criterion="hessian")
 
 
+def test_loss_is_asked_for_as_many_samples_as_were_meant():
+    seen = []
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return model(batch).square().mean()
+
+    session = tp.open(Between(lambda net, x: x).eval(), example_inputs=image(), loss=loss)
+    session.target("flops=75%", data=iter([image()[0].repeat(2, 1, 1, 1)] * 9), criterion="taylor", images=10)
+    assert seen == [4, 4, 4]
+    session.target("flops=60%", data=image()[0], criterion="taylor")
+    assert seen[3:] == [len(image()[0])]
+    unrelated = tp.open(
+        Between(lambda net, x: x).eval(), example_inputs=image(), loss=lambda model, batch: torch.ones((), requires_grad=True)
+    )
+    with pytest.raises(tp.DataError, match="depends on no parameter"):
+        unrelated.target("flops=75%", data=image()[0], criterion="taylor")
+
+
+def test_criterion_ranks_the_channels_of_a_target_on_batches():
+    net = Between(lambda net, x: x).eval()
+    session = tp.open(net, example_inputs=image())
+    kept = {}
+    for criterion in ("l2", "random", None):
+        step = session.target("flops=75%", data=[image()[0]], criterion=criterion)
+        assert {cut.criterion for cut in step.cuts} == {criterion or "obs"}
+        kept[criterion] = session.kept()
+        session.undo()
+    assert kept["l2"] != kept["random"]
+    with pytest.raises(tp.RequestError, match="unknown criterion 'longest'"):
+        session.target("flops=75%", data=[image()[0]], criterion="longest")
+
+
 def test_target_and_refit_on_batches_come_closer_to_the_original():
     torch.manual_seed(0)
     net = nn.Sequential(

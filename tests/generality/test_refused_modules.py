@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import sys
 import time
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
 
 import tui_pruner as tp
 from tests.generality.modules import Between, image
+from tui_pruner.core.model import inputs
 from tui_pruner.domain.errors import ProgramEnd, user_code
 
 
@@ -128,6 +131,34 @@ def test_file_accepts_no_example_inputs():
         tp.open("yolov8n.yaml", example_inputs=image())
 
 
+def test_inputs_that_the_module_cannot_read_are_to_blame_for_a_failed_proof():
+    net = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+    session = tp.open(net, example_inputs=(torch.tensor([[3, 9]]),))
+    session.apply(["1=50%"])
+    with pytest.raises(tp.ProofError, match="the model itself does not run: index out of range in self; give inputs that the model reads"):
+        session.model()
+
+
+def test_files_trust_and_compressions_are_refused_for_a_module():
+    with pytest.raises(tp.RequestError, match="trust is for a file"):
+        tp.open(small(), example_inputs=(VECTOR,), trust="12345678")
+    with pytest.raises(tp.RequestError, match="not for a Sequential: call target, reconstruct and save"):
+        tp.compress(small(), data=[VECTOR], target="flops=50%", folder="out")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own.net:build", "is the name of a function: call it"),
+        ("small.tp/model.safetensors", r"has weights alone: .* load\(folder, module\)"),
+    ],
+)
+def test_name_of_no_checkpoint_is_refused_with_what_to_give(name: str, said: str):
+    for given in ({}, {"example_inputs": image()}):
+        with pytest.raises(tp.RequestError, match=said):
+            tp.open(name, **given)
+
+
 def test_module_with_only_an_output_layer_is_opened_with_all_layers_locked():
     session = tp.open(nn.Sequential(nn.Linear(5, 2)), example_inputs=(VECTOR,))
     with pytest.raises(tp.RequestError, match="feeds the model's predictions"):
@@ -144,6 +175,14 @@ def test_invalid_batches_are_refused():
             session.reconstruct(wrong)
     with pytest.raises(tp.RequestError, match="front is for checkpoints"):
         session.front(["flops=50%"], [VECTOR])
+
+
+def test_tensor_or_dict_alone_is_one_batch():
+    batch = torch.rand(32, 5, generator=torch.Generator().manual_seed(0))
+    session = tp.open(small().eval(), example_inputs=(VECTOR,))
+    session.apply(["0=30%"])
+    wanted = session.reconstruct([batch]).distance
+    assert [session.reconstruct(given).distance for given in (batch, {"input": batch}, iter([batch]))] == [wanted] * 3
 
 
 def test_functions_and_batches_that_exit_the_program_are_refused():
@@ -204,11 +243,32 @@ WRONG_CALLS: dict[str, tuple[Callable[[tp.Session], Any], str]] = {
     "batches that are no numbers": (
         lambda session: session.reconstruct([torch.full((8, 5), float("nan"))]), "0 reads or gives NaN or infinity on these images",
     ),
+    "a target on batches that are no numbers": (
+        lambda session: session.target("flops=50%", data=[torch.full((8, 5), float("nan"))]), "0 reads NaN or infinity on these images",
+    ),
+    "a target on few that are no numbers": (
+        lambda session: session.target("flops=50%", data=[torch.full((1, 5), float("inf"))]), "0 reads NaN or infinity on these images",
+    ),
+    "a criterion without its data": (
+        lambda session: session.target("flops=50%", criterion="obs"), "call target with this criterion and data=",
+    ),
+    "batches without an end": (lambda session: session.reconstruct(itertools.repeat(VECTOR)), "do not end .*islice"),
+    "a loader without an end": (lambda session: session.reconstruct(DataLoader(Endless(), 2)), "do not end .*islice"),
+    "held out batches without an end": (lambda session: session.reconstruct([VECTOR], itertools.repeat(VECTOR)), "do not end"),
+    "batches in another layout": (lambda session: session.reconstruct([VECTOR.to_sparse()]), "not run on these batches .{0,170}: give"),
 }  # fmt: skip
 
 
+class Endless(IterableDataset[torch.Tensor]):
+    """Rows without an end."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return itertools.repeat(VECTOR[0])
+
+
 @pytest.mark.parametrize("case", WRONG_CALLS)
-def test_invalid_call_raises_a_request_error_and_changes_nothing(case: str):
+def test_invalid_call_raises_a_request_error_and_changes_nothing(case: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inputs, "MOST_BATCHES", 64)
     call, words = WRONG_CALLS[case]
     session = tp.open(small(), example_inputs=VECTOR)
     session.apply("0=keep:4")

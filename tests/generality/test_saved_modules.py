@@ -145,8 +145,38 @@ def test_weights_of_another_module_are_refused(tmp_path):
     session.apply(["model.1=20%"])
     session.save(tmp_path / "two.tp")
     (tmp_path / "one.tp" / WEIGHTS).write_bytes((tmp_path / "two.tp" / WEIGHTS).read_bytes())
-    with pytest.raises(tp.CheckpointError, match="the files do not belong together"):
+    with pytest.raises(tp.CheckpointError, match="they do not belong together"):
         tp.load(tmp_path / "one.tp", seeded(case))
+
+
+def test_module_made_in_inference_mode_can_be_trained(tmp_path):
+    session, case = cut(PLAIN)
+    with torch.inference_mode():
+        session.reconstruct([case.args])
+        made = session.model()
+        loaded = tp.load(session.save(tmp_path / "small.tp"), seeded(case))
+    for model in (made, loaded):
+        model(*case.args).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_module_without_values_is_filled_or_refused(tmp_path):
+    def build(persistent: bool) -> nn.Module:
+        net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)).eval()
+        net[1].register_buffer("noise", torch.rand(3), persistent)
+        return net
+
+    for persistent in (True, False):
+        session = tp.open(build(persistent), example_inputs=(torch.rand(1, 3, 4, 4),))
+        session.apply(["0=50%"])
+        folder = session.save(tmp_path / f"{persistent}.tp")
+        with torch.device("meta"):
+            empty = build(persistent)
+        if persistent:
+            assert same_state(tp.load(folder, empty), session.model())
+        else:
+            with pytest.raises(tp.CheckpointError, match=r"1\.noise is in no state, so .* has no values for it"):
+                tp.load(folder, empty)
 
 
 def test_output_folder_is_checked_before_it_is_written(tmp_path):

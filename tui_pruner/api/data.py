@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         approximate: bool
 
 
+LONGEST = 160
+"""How many characters of a message of PyTorch's are quoted."""
 IMAGES = 64
 """How many images are used for plans and refits, where nothing else is asked for."""
 
@@ -187,6 +189,28 @@ def demand_kinds(trust: Any, approximate: Any) -> None:
         raise RequestError(f"approximate is {approximate!r}: give True or False")
 
 
+def demand_plain_file(model: str | Path, called: bool, options: Sequence[str]) -> None:
+    """Refuse a name that is not a file's, and what only a module takes: inputs, where it is `called` with some, and `options`.
+
+    Raises:
+        RequestError: it is such a name, or such arguments.
+    """
+    from tui_pruner.storage.model_file import FUNCTION
+
+    if FUNCTION.fullmatch(str(model)) and not Path(model).exists():
+        raise RequestError(
+            f"{model} is the name of a function: call it, and give the module that it builds with example_inputs=(tensor, ...)"
+        )
+    if Path(model).suffix.lower() == ".safetensors":
+        raise RequestError(
+            f"{model} has weights alone: build the module and load them; a folder that a session saved is for load(folder, module)"
+        )
+    if called and not Path(model).is_dir():
+        raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
+    if options and not Path(model).is_dir():
+        raise RequestError(f"{', '.join(options)}: for a module only, and {model} is a file of Ultralytics")
+
+
 def file_of(given: Any, what: str) -> Path:
     """Return a path; `what` it is the path of.
 
@@ -243,6 +267,10 @@ def compress(model: str | Path, *, data: str | Path, target: str | Sequence[str]
     from tui_pruner.jobs.compress import run_compression
     from tui_pruner.storage.recipe import recipe_of
 
+    if not isinstance(model, (str, os.PathLike)):
+        raise RequestError(
+            f"compress is for a checkpoint on a data set, not for a {type(model).__name__}: call target, reconstruct and save"
+        )
     place, targets = file_of(folder, "the folder"), texts(target, 'targets such as "flops=70%"')
     fields = open(file_of(model, "the checkpoint"))._fields(data)
     try:
@@ -281,5 +309,5 @@ def run_on_batches() -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
         if out_of_memory(error):
             raise
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:LONGEST]
         raise RequestError(f"the model does not run on these batches ({said}): give them as its forward reads them") from error

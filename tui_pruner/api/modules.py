@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, run_on_batches
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python, run_on_batches
 from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.model.analysis import Analysis
     from tui_pruner.core.model.inputs import Inputs
-    from tui_pruner.core.pruning.plan import Step
+    from tui_pruner.core.pruning.plan import Plan, Step
     from tui_pruner.core.recovery.reconstruction import Recovered
     from tui_pruner.engine.search_messages import PlanPoint
     from tui_pruner.frameworks.plain.module import OpenedModule
@@ -59,6 +58,8 @@ def open_module(
 
         allow([trust] if trust else [])
         module = pickled_module(Path(module))
+    elif trust is not None:
+        raise RequestError("trust is for a file, whose code would run when it is read: leave it out for a module")
     for name, function in (("evaluate", evaluate), ("loss", loss)):
         if function is not None and not callable(function):
             raise RequestError(f"{name} is a {type(function).__name__}: give a function of a model")
@@ -126,6 +127,7 @@ class ModuleSession(Session):
         except (TypeError, ValueError, RuntimeError):
             raise RequestError(f"evaluate gives a {type(measured).__name__}: have it return a number") from None
 
+    @in_python()
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with batches the one that moves the outputs least, else by importance.
 
@@ -133,18 +135,23 @@ class ModuleSession(Session):
             targets: of flops, params or bytes, in percent of the whole module or as absolute numbers.
             data: batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; further entries of a tuple,
                 such as labels, are ignored. For the criteria taylor and hessian as `loss` takes them.
-            criterion: ranks channels where the plan is made by importance.
-            images: how many samples of the batches are used.
+            criterion: ranks the channels of each layer; by default obs with batches, else l2. With taylor and hessian a
+                plan is by importance alone.
+            images: how many samples of the batches are used, in whole batches.
 
         Raises:
             RequestError: out of reach, reached already, no such measure, no batch, or a criterion whose data is missing.
             DataError: the loss is NaN.
         """
+        from tui_pruner.core.model.inputs import enough
         from tui_pruner.core.pruning.importance import FROM_LABELS
         from tui_pruner.core.search.targets import parse_target
+        from tui_pruner.domain.criteria import REPAIR, demand_criterion
         from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
 
         demand_count("images", images)
+        if criterion is not None:
+            demand_criterion(criterion)
         aims = demand_sizes([parse_target(text) for text in aims_of(targets)], "for a module give flops, params or bytes")
         analysis, base = self._steps.analysis, self._steps.removal
         if data is None:
@@ -155,11 +162,11 @@ class ModuleSession(Session):
             if self._loss is None:
                 raise RequestError(f"the criterion {criterion} needs a loss: open the module with loss=function(model, batch)")
             with unchanged_chance():
-                calibrate_by_loss(analysis, islice(data, images), self._loss, self.module.device)
+                calibrate_by_loss(analysis, enough(data, images), self._loss, self.module.device)
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
         working, held_out = apart(self._batches(data, images))
         with unchanged_chance(), run_on_batches():
-            step = planned_on(analysis, base, aims, working, held_out, self.module.device)
+            step = planned_on(analysis, base, aims, working, held_out, self.module.device, criterion or REPAIR)
         return self._append(step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
@@ -175,10 +182,11 @@ class ModuleSession(Session):
 
         Args:
             batches: tensors, tuples of arguments or dicts of arguments by name, as the module takes them; labels in tuples are ignored.
+                All are used and kept in memory, so an iterator must end.
             held_out: other batches to judge the fits on; by default `batches`.
 
         Raises:
-            RequestError: nothing was cut, or no batch was given.
+            RequestError: nothing was cut, no batch was given, or the batches do not end.
             ProofError: the cut is not proved.
         """
         from tui_pruner.core.pruning.surgery import by_tensor, scaled_queries
@@ -212,6 +220,19 @@ class ModuleSession(Session):
 
         return with_kept(self._steps.plan, self._steps.analysis.coupling, self._steps.removal).plain()
 
+    def load(self, plan: Mapping[str, Any] | str | Path) -> None:
+        """Replace the steps by those of a plan, given as plain data, as a file, or as the folder that a session saved.
+
+        Raises:
+            PlanError: it is missing, malformed, or for a module of another structure.
+        """
+        from tui_pruner.frameworks.plain.module_file import demand_structure
+
+        found = plan_of(plan)
+        demand_structure(found, self.module.path, self.module.sha256)
+        super().load(found.plain())
+
+    @in_python()
     def save(self, output: str | Path, force: bool = False) -> Path:
         """Write the module, proved, as a folder with plan.yaml, model.safetensors and about.json, which `tp.load` reads.
 
@@ -244,19 +265,14 @@ class ModuleSession(Session):
         """Batches as arguments, with at most this many samples, in a precision that can be computed in.
 
         Raises:
-            RequestError: there is none, or an item is not a batch.
+            RequestError: there is none, they do not end, or an item is not a batch.
         """
-        from tui_pruner.core.model.inputs import batches_of
+        from tui_pruner.core.model.inputs import batches_of, ending, enough
         from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
 
         of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
-        given = [batches] if hasattr(batches, "untyped_storage") else batches
-        found, seen = [], 0
-        for batch in batches_of(given, self.module.inputs):
-            found.append(in_a_batch(batch) if of_images else batch)
-            seen += len(batch)
-            if images is not None and seen >= images:
-                break
+        given = ending(batches) if images is None else enough(batches, images)
+        found = [in_a_batch(batch) if of_images else batch for batch in batches_of(given, self.module.inputs)]
         if needed and not found:
             raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
         return [batch.computable() for batch in found]
@@ -327,12 +343,11 @@ def apply_plan(
     Raises:
         PlanError: the plan is malformed, for a module of another structure, or needs example inputs.
     """
-    from tui_pruner.core.pruning.plan import parse_plan, read_plan
     from tui_pruner.core.tracing.adapters import register_own
     from tui_pruner.frameworks.plain.module_file import check_structure, cut_by_plan
 
     register_own(adapters or {})
-    found = parse_plan(dict(plan)) if isinstance(plan, Mapping) else read_plan(plan_file(file_of(plan, "a plan")))
+    found = plan_of(plan)
     if found.kept or not found.steps or (example_inputs is None and not kwargs):
         return cut_by_plan(module, found)
     check_structure(module, found)
@@ -341,15 +356,18 @@ def apply_plan(
     return session.model()
 
 
-def plan_file(plan: str | Path) -> Path:
-    """The plan's file, also for the folder that a session saved.
+def plan_of(plan: str | Path | Mapping[str, Any]) -> Plan:
+    """A plan from plain data, from its file, or from the folder that a session saved.
 
     Raises:
-        PlanError: neither exists.
+        PlanError: it is missing or malformed.
     """
-    path = Path(plan)
-    if path.is_dir():
-        path = path / "plan.yaml"
+    from tui_pruner.core.pruning.plan import parse_plan, read_plan
+
+    if isinstance(plan, Mapping):
+        return parse_plan(dict(plan))
+    path = file_of(plan, "a plan")
+    path = path / "plan.yaml" if path.is_dir() else path
     if not path.is_file():
         raise PlanError(f"no plan {path}: give the file, or the folder that a session saved")
-    return path
+    return read_plan(path)

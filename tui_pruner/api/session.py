@@ -104,10 +104,7 @@ def open(
         if sides:
             raise RequestError(f"{', '.join(sides)}: for a file of Ultralytics only; a module's inputs and outputs are its own")
         return open_module(model, example_inputs, kwargs, trust=trust, **options)
-    if called:
-        raise RequestError(f"example_inputs are for a module; {model} is a file, whose images are known")
-    if given := [name for name, value in options.items() if value]:
-        raise RequestError(f"{', '.join(given)}: for a module only, and {model} is a file of Ultralytics")
+    arguments.demand_plain_file(model, called, [name for name, value in options.items() if value])
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession as Steps
     from tui_pruner.frameworks.ultralytics import open_model
@@ -211,6 +208,7 @@ class Session:
         step, self._refit = self._steps.apply(arguments.requests_of(cuts, criterion, round_to)).step, None
         return step
 
+    @arguments.in_python()
     def target(self, *targets: str | Sequence[str], data: Any = None, criterion: str | None = None, images: int = IMAGES) -> Step:
         """Apply the step that reaches targets such as "flops=70%": with data by measured damage, else by importance.
 
@@ -262,9 +260,10 @@ class Session:
             held_out: other batches to judge the fits on; by default `batches`.
 
         Raises:
-            RequestError: nothing was cut, or no image was given.
+            RequestError: nothing was cut, no image was given, or they do not end.
             ProofError: the cut is not proved.
         """
+        from tui_pruner.core.model.inputs import ending
         from tui_pruner.core.pruning.proved_cut import with_some_classes
         from tui_pruner.core.pruning.surgery import by_tensor
         from tui_pruner.core.recovery.reconstruction import recover
@@ -272,7 +271,7 @@ class Session:
 
         if not self._steps.steps:
             raise RequestError("nothing to refit: apply a step first")
-        batches, held_out = list(batches), list(held_out)
+        batches, held_out = list(ending(batches)), list(ending(held_out))
         if not batches:
             raise RequestError("no image to refit on: give batches [batch, channels, height, width]")
         analysis = self._steps.analysis
@@ -377,7 +376,7 @@ class Session:
 
         proof = self.prove()
         if not proof.holds:
-            raise ProofError(f"the cut is not proved: {proof.reason}; leave out what the last step cuts", proof.plain())
+            raise ProofError(f"the cut is not proved: {proof.reason}; {proof.advice}", proof.plain())
         return cut(self.checkpoint.model, self._steps.analysis.coupling, self._steps.removal)
 
     def _now(self) -> nn.Module:

@@ -119,7 +119,7 @@ def block_view(analysis: Analysis, arithmetic: Arithmetic, block: Block, outputs
         **{"from": list(block.sources)},
         section=block.section,
         in_channels=sum(outputs.get(source, 0) for source in block.sources) if block.sources else layers[0].in_channels if layers else 0,
-        out_channels=shape[0] if shape else 0,
+        out_channels=layers[-1].out_channels if layers and not block.sources else shape[0] if shape else 0,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         flops=arithmetic.whole.work_inside(block.path),
         output_shape=list(shape),

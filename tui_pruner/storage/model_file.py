@@ -32,6 +32,10 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""The name of a function that builds a module, such as package.module:build."""
+
+
 def is_architecture(path: str) -> bool:
     """Whether a file describes an architecture without weights, by its name."""
     return Path(path).suffix.lower() in ARCHITECTURES
@@ -40,8 +44,14 @@ def is_architecture(path: str) -> bool:
 def require_readable_file(path: Path) -> None:
     """Refuse what cannot be a model file at all: missing, a folder, unreadable, or empty."""
     try:
+        if not path.exists() and FUNCTION.fullmatch(str(path)):
+            raise CheckpointError(f"{path} is the name of a function, not of a file: give it as --model {path}, with --inputs")
         if not path.exists():
             raise CheckpointError(f"{path}: no such file; check the path")
+        if path.is_dir() and (path / "model.safetensors").is_file():
+            raise CheckpointError(
+                f"{path} is a saved module, not a checkpoint: in Python, load(folder, module) reads it; with --model, prove does"
+            )
         if path.is_dir():
             raise CheckpointError(f"{path} is a folder: name a .pt file in it")
         if not path.is_file():

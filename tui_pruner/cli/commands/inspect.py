@@ -62,10 +62,10 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
     rows: list[list[object]] = []
     for block in blocks:
         sources = "+".join(str(source) for source in block.from_)
-        width = f"{block.in_channels} -> {block.out_channels}"
+        width = f"{block.in_channels} -> {block.out_channels}" if block.in_channels else ""
         rows.append(
             [
-                f"{block.index} {block.type}",
+                f"{block.index} {block.type}{named(block)}",
                 sources,
                 width,
                 shape(block.output_shape),
@@ -79,6 +79,11 @@ def show_blocks(output: Output, blocks: list[BlockView]) -> None:
             name = f"  {layer.name.removeprefix(block.name + '.')}  {layer.type}" if layer.name != block.name else f"  {layer.type}"
             rows.append([name, "", f"{layer.in_channels} -> {layer.out_channels}", "", f"{layer.parameters:,}", large(layer.flops), status])
     output.table(["layer", "from", "channels", "output", "parameters", "FLOPs", "status"], rows, right=["parameters", "FLOPs"])
+
+
+def named(block: BlockView) -> str:
+    """The path of a block whose number does not tell it, in parentheses: those of Ultralytics are model.N, those of a Sequential N."""
+    return "" if block.name.rpartition(".")[2] == str(block.index) else f" ({block.name})"
 
 
 def can_drop(block: BlockView) -> str:

@@ -17,6 +17,7 @@ from tui_pruner.domain.formatting import large
 
 if TYPE_CHECKING:
     from tui_pruner.api.modules import ModuleSession
+    from tui_pruner.domain.cuts import Request
     from tui_pruner.frameworks.plain.named_module import NamedModule
 
 OPTIONS = ("--model", "--inputs")
@@ -49,9 +50,21 @@ app = typer.Typer(
 
 
 def is_meant(arguments: list[str]) -> bool:
-    """Whether a command line is about any module; `report` has an option --model of its own."""
-    own = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
-    return bool(own & set(arguments[:1])) and any(argument.partition("=")[0] in OPTIONS for argument in arguments)
+    """Whether a command line is about any module; `report` has an option --model of its own.
+
+    Raises:
+        RequestError: it is, but no such command takes one.
+    """
+    own = [info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands]
+    given = {argument.partition("=")[0] for argument in arguments} & set(OPTIONS)
+    if arguments[:1] == ["report"]:
+        given -= {OPTIONS[0]}
+    if not given or arguments[0] in own:
+        return bool(given)
+    what = "the app" if arguments[0].startswith("-") or arguments[0] == "open" else arguments[0]
+    raise RequestError(
+        f"{what} is for files of Ultralytics: for any module there are {', '.join(own[:-1])} and {own[-1]}, and tp.open in Python"
+    )
 
 
 def named(
@@ -78,6 +91,22 @@ def opened(source: NamedModule, plan: Path | None = None, approximate: bool = Fa
     if plan is not None:
         session.load(plan)
     return session
+
+
+def cut_requests(cuts: list[str] | None, criterion: str, round_to: int) -> list[Request]:
+    """Cuts as they are written, as requests.
+
+    Raises:
+        RequestError: a cut cannot be read, or its criterion needs batches, which a command has none of.
+    """
+    from tui_pruner.api.data import requests_of
+    from tui_pruner.domain.criteria import NAMES, NEED_DATA
+
+    if criterion in NEED_DATA:
+        raise RequestError(
+            f"the criterion {criterion} ranks by batches: in Python, target(..., data=batches) takes them; here use {', '.join(NAMES)}"
+        )
+    return requests_of(cuts or (), criterion, round_to)
 
 
 @app.command(epilog=EPILOG)
@@ -137,7 +166,10 @@ def explain(
 ) -> int:
     """Why cutting A touches B; without B, everything that it touches. Status 1 where nothing leads to B."""
     with reserved_stdout(as_json) as output:
-        found = opened(named(model, inputs, trusted, forward=forward), approximate=approximate).explain(first, second)
+        from tui_pruner.core.pruning.explain import explain as explained
+
+        steps = opened(named(model, inputs, trusted, forward=forward), approximate=approximate)._steps
+        found = explained(steps.analysis, first, second)
         output.document(dataclasses.asdict(found))
         output.line(found.summary)
         output.table(["at", "operation", "channels"], [[step.at, step.operation, step.detail] for step in found.path])
@@ -161,12 +193,11 @@ def preview(
 ) -> int:
     """What cuts would do: sizes and shapes before and after, and PyTorch's dry run of them."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.api.data import requests_of
         from tui_pruner.core.pruning.preview import dry_run
         from tui_pruner.engine.views import preview_view
 
+        requests = cut_requests(cut, criterion, round_to)
         steps = opened(named(model, inputs, trusted, weights, forward=forward), plan, approximate)._steps
-        requests = requests_of(cut or (), criterion, round_to)
         found = steps.preview(requests)
         found.demand_possible()
         view = preview_view(steps, requests, against_checkpoint=True)
@@ -202,23 +233,27 @@ def prune(
         if not (cut or target or plan):
             raise RequestError("nothing to cut: give --cut LAYER=AMOUNT, --target flops=50% or --plan FILE")
         check_folder(output, force)
+        place = Path.cwd() / output  # the code of the module may change the folder
+        requests = cut_requests(cut, criterion, round_to)
         source = named(model, inputs, trusted, weights, evaluate, forward)
-        session = opened(source, plan, approximate)
+        session = opened(source, approximate=approximate)
         source.check_deterministic(session.module.sha256)
         whole = session.size
         before = session.evaluate() if evaluate else None
-        if cut:
-            session.apply(cut, criterion, round_to)
+        if plan:
+            session.load(plan)
+        if requests:
+            session._steps.apply(requests)
         if target:
             session.target(*target, criterion=criterion)
-        written = session.save(output, force)
-        proof, loads = session.prove(), same_state(load_module(written, source.built()), session.model())
-        after = session.evaluate() if evaluate else None
+        after = session.evaluate() if evaluate else None  # before anything is written, as it may fail
+        session.save(place, force)
+        proof, loads = session.prove(), same_state(load_module(place, source.built()), session.model())
         sizes: dict[str, Any] = {"before": dataclasses.asdict(whole), "after": dataclasses.asdict(session.size)}
         figures = {"evaluate": {"before": before, "after": after}} if evaluate else {}
         results.document(
             {
-                "output": str(written),
+                "output": str(output),
                 **sizes,
                 "kept": session.kept(),
                 "proof": proof.plain(),
@@ -233,7 +268,7 @@ def prune(
         if evaluate:
             results.line(f"evaluate   {before:.6g} -> {after:.6g}")
         results.line(
-            f"written    {written}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
+            f"written    {output}, {'loaded again into a freshly built module' if loads else 'WHICH DOES NOT LOAD AGAIN AS IT WAS'}"
         )
         return 0 if loads else 3
 
@@ -252,8 +287,11 @@ def prove(
     """Compare a saved module with the masked twin of the one that it was cut from, which needs the same weights."""
     with reserved_stdout(as_json) as results:
         from tui_pruner.core.pruning.proof import prove as compare
-        from tui_pruner.frameworks.plain.module_file import PLAN, load_module
+        from tui_pruner.core.pruning.surgery import cut
+        from tui_pruner.frameworks.plain.module_file import PLAN, demand_unfitted, load_module, same_state
 
+        demand_unfitted(pruned)
+        pruned = pruned.absolute()
         source = named(model, inputs, trusted, weights, forward=forward)
         session = opened(source, pruned / PLAN, approximate)
         steps = session._steps
@@ -261,4 +299,6 @@ def prove(
         proof = compare(session.module.model, small, steps.analysis.coupling, steps.removal, original=steps.original())
         results.document(proof.plain())
         results.line(verdict(proof))
+        if not proof.holds and not same_state(cut(session.module.model, steps.analysis.coupling, steps.removal), small):
+            say(f"{model} has other weights than the module that was cut: have it load them, or give them with --weights")
         return 0 if proof.holds else 1

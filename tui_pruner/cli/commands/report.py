@@ -50,6 +50,8 @@ def report(
         if recovered and data is None:
             raise RequestError("--recovered measures the file: give --data DATA.yaml too")
         found = read_plan(plan)
+        if found.kept:
+            raise PlanError(f"{plan} is for the module {found.checkpoint}: a report is on a plan for a checkpoint of Ultralytics")
         if not found.steps:
             raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
         session = open_session(model or checkpoint_of(plan, found), imgsz, classes, plan, data=CalibrationData(data, device=device))

@@ -252,7 +252,7 @@ def batches_of(batches: Iterable[Any], like: Inputs | None = None) -> Iterator[I
 
 
 def each_batch(batches: Iterable[Any]) -> Iterator[Any]:
-    """Go through batches.
+    """Go through batches; a tensor alone, or a dict of arguments by name, is one batch.
 
     Raises:
         RequestError: they cannot be gone through.
@@ -260,7 +260,7 @@ def each_batch(batches: Iterable[Any]) -> Iterator[Any]:
     """
     with user_code("going through the batches"):
         try:
-            given = iter(batches)
+            given = iter([batches] if isinstance(batches, (Inputs, Tensor, Mapping)) else batches)
         except TypeError as error:
             raise RequestError(f"batches cannot be gone through ({error}): give a list or a loader of them") from error
     end = object()
@@ -270,6 +270,54 @@ def each_batch(batches: Iterable[Any]) -> Iterator[Any]:
         if batch is end:
             return
         yield batch
+
+
+MOST_BYTES, MOST_BATCHES = 4 << 30, 1 << 16
+"""Tensors in bytes, and batches, after which an iterator that does not tell its length is taken for one without an end."""
+
+
+def ending(batches: Iterable[Any]) -> Iterator[Any]:
+    """Go through batches that are all kept in memory.
+
+    Raises:
+        RequestError: they do not end, or as `each_batch`.
+    """
+    size, unknown = 0, length_of(batches) is None
+    for count, batch in enumerate(each_batch(batches), start=1):
+        size += sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
+        if unknown and (size > MOST_BYTES or count > MOST_BATCHES):
+            raise RequestError(
+                f"the batches do not end within {MOST_BYTES >> 30} GB or {MOST_BATCHES:,} batches: give a list, or the first of them, "
+                "such as itertools.islice(batches, 16)"
+            )
+        yield batch
+
+
+def length_of(batches: Any) -> int | None:
+    """How many batches there are; None where they do not tell."""
+    try:
+        return len(batches)
+    except Exception:  # a loader asks what it loads from, which may raise anything
+        return None
+
+
+def enough(batches: Iterable[Any], samples: int) -> Iterator[Any]:
+    """Go through batches until they have had this many samples.
+
+    Raises:
+        RequestError, ProgramEnd: as `each_batch`.
+    """
+    seen = 0
+    for batch in each_batch(batches):
+        yield batch
+        seen += samples_of(batch)
+        if seen >= samples:
+            return
+
+
+def samples_of(batch: Any) -> int:
+    """How many samples a batch of any form has: as `Inputs` counts them."""
+    return len(batch) if isinstance(batch, Inputs) else len(Inputs((batch,)))
 
 
 COARSE = 4

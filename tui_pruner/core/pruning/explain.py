@@ -41,7 +41,7 @@ def status_of(coupling: CouplingMap, layer: ModelLayer, names: dict[str, str]) -
         return LayerStatus("locked", groups[0].reason if groups else reason_unknown(coupling, layer))
     link = link_within(coupling, groups)
     if link is not None:
-        return LayerStatus("linked", f"{link.operation} into {len(link.parts)} equal parts in {link.module}")
+        return LayerStatus("linked", f"{link.operation} into {len(link.parts)} equal parts{f' in {link.module}' if link.module else ''}")
     others = [p for group in groups for p in group.producers if p.axis.module != layer.path]
     if others:
         group = next(group for group in groups if any(p.axis.module != layer.path for p in group.producers))

@@ -47,6 +47,8 @@ TRAINING = "in training: "
 """Prefix of the names of outputs that are computed on the paths of training."""
 LIVELY_SEEDS = range(8)
 MOST_NAMED = 4
+WHOLE = "the model itself"
+"""What failed where not even the uncut model runs."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ class Proof:
             return f"not exercised, since nothing that could be compared depends on it: {named}{more}"
         figures = f"relative difference {self.relative_difference:.1e} where the cut moves the predictions by {self.effect:.1e}"
         return f"the masked twin disagrees: {figures}"
+
+    @property
+    def advice(self) -> str:
+        """What to do where it does not hold."""
+        return "give inputs that the model reads" if self.failure.startswith(WHOLE) else "leave out what the last step cuts"
 
     @property
     def _approximation(self) -> str:
@@ -216,14 +223,14 @@ class Cutting:
         """Return the comparison with a twin whose removed slices are changed in this way."""
         original, trains = self.original, len(self.reached) > len(self.original.paths.reached)
         twin = self._twin(change)
-        with failures_described("the model itself"):
+        with failures_described(WHOLE):
             before = self.unmasked(original.recording(precision).given)
         with failures_described("the masked twin"):
             expected = self.masked(original.predictions_of(twin, precision))
         with failures_described("the pruned model"):
             actual = original.predictions_of(self.pruned, precision)
         if trains:
-            with failures_described("the model itself in training"):
+            with failures_described(f"{WHOLE} in training"):
                 before = before | self._in_training(self.unmasked(original.trained(precision)), narrow=True)
             with failures_described("the masked twin in training"):
                 expected = expected | self._in_training(self.masked(original.trained_like(twin, precision)), narrow=True)

@@ -21,6 +21,7 @@ from tui_pruner.core.recovery.applications import Application, Applying, Convolu
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.least_squares import as_matrix, as_weight, inputs_at, sample
 from tui_pruner.core.tracing.coupling_map import ChannelGroup, CouplingMap, Indices, Member
+from tui_pruner.domain.errors import RequestError
 
 RIDGE = 1e-2
 """As a share of the mean diagonal of a layer's covariance."""
@@ -143,6 +144,11 @@ class WeightReaders:
         return torch.from_numpy(np.memmap(file, np.float64, "w+", shape=(side, side)))
 
     def _reader(self, network: nn.Module, site: Site, sums: _Sums, ridge: float) -> WeightReader:
+        if not bool(torch.isfinite(sums.total).all()):
+            layer = site.weight.rpartition(".")[0]
+            raise RequestError(
+                f"{layer} reads NaN or infinity on these images, so nothing can be planned on them: check weights and images"
+            )
         matrix = as_matrix(tensor_at(network, site.weight).detach().cpu(), sums.geometry)[0].double()
         mean = sums.total / sums.rows
         if not (site.bias or site.shift):

@@ -173,7 +173,8 @@ def opened_module(module: nn.Module, inputs: Inputs) -> OpenedModule:
 
 def independent(module: nn.Module) -> nn.Module:
     """A copy of a module that shares nothing with it: no tensor, no gradient, and no list or dict that can be copied."""
-    return uncompiled(copy_of(module)[0])
+    with torch.inference_mode(False):  # what is made in that mode could never be trained
+        return uncompiled(copy_of(module)[0])
 
 
 def copy_of(module: nn.Module) -> tuple[nn.Module, bool]:
@@ -289,8 +290,11 @@ def planned_on(
     working: Sequence[Inputs],
     held_out: Sequence[Inputs],
     device: torch.device,
+    criterion: str,
 ) -> Step:
     """The step that reaches targets at the least distance from the original's outputs: plans that are cut, refitted and compared.
+
+    `criterion` ranks the channels of each layer.
 
     Raises:
         RequestError: the targets are out of reach.
@@ -300,15 +304,15 @@ def planned_on(
     try:
         calibrate_without_labels(analysis, readers, sum(len(batch) for batch in working))
         planner = Planner(analysis, base)
-        trials = list(trials_of(analysis, planner.ladders.ladders, base, "obs", FEW_SHARES))
+        trials = list(trials_of(analysis, planner.ladders.ladders, base, criterion, FEW_SHARES))
         damage = measure_damage(original, analysis.coupling, readers, trials, OriginalPredictions(original, held_out[:JUDGED_ON]))
     finally:
         readers.close()
     curves = curves_of(planner.ladders.ladders, damage)
     for tolerance in TOLERANCES:
         planner.rules = replace(planner.rules, tolerance=tolerance)
-        searches = {name: search for name, search in planning_methods(planner, "obs", curves, None).items() if name in COMPETING}
-        found, budget = rivals(planner, targets, "obs", searches)
+        searches = {name: search for name, search in planning_methods(planner, criterion, curves, None).items() if name in COMPETING}
+        found, budget = rivals(planner, targets, criterion, searches)
         if found:
             break
     else:
@@ -358,7 +362,12 @@ def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, de
             value = loss(twin, batch)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
             raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")
-        for name, gradient in zip(parameters, torch.autograd.grad(value, list(parameters.values()), allow_unused=True), strict=True):
+        gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
+        if all(gradient is None for gradient in gradients):
+            raise DataError(
+                f"the loss on batch {done} depends on no parameter of the model: have loss(model, batch) run the model it is given"
+            )
+        for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 mean[name] += gradient
                 square[name] += gradient.square()

@@ -76,6 +76,8 @@ def positions_at(key: str, text: str) -> Indices:
 
 
 PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
+UNCHANGED = "cut"
+"""What a refit keeps that found nothing better than the cut."""
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})
 
 
@@ -137,7 +139,7 @@ def check_folder(folder: Path, force: bool) -> None:
     if folder.exists() and not {entry.name for entry in folder.iterdir()} <= FILES:
         raise OutputError(f"{folder} holds other files: choose another name")
     if folder.exists() and not force:
-        raise OutputError(f"{folder} exists already: choose another name, or replace it by force")
+        raise OutputError(f"{folder} exists already: choose another name or give --force")
     if not folder.parent.is_dir():
         raise OutputError(f"{folder} cannot be written: no folder {folder.parent}, create it first")
     if not os.access(folder.parent, os.W_OK):
@@ -173,16 +175,31 @@ def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
     from safetensors.torch import load
 
     path = Path(folder)
-    missing = sorted(name for name in (PLAN, WEIGHTS) if not (path / name).is_file())
-    if missing:
-        raise CheckpointError(f"{path} has no {missing[0]}: give the folder that a session saved")
+    demand_saved(path)
     pruned = cut_by_plan(module, read_plan(path / PLAN))
     try:
         tensors = load((path / WEIGHTS).read_bytes())
     except Exception as error:
         raise CheckpointError(f"{path / WEIGHTS} cannot be read ({' '.join(str(error).split())[:120]}): save it again") from None
     fill(pruned, tensors, str(path / WEIGHTS))
+    for name, tensor in named_tensors(pruned):
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"{name} is in no state, so {path} has no values for it: build the module elsewhere than on the meta device"
+            )
     return pruned
+
+
+def demand_saved(folder: Path) -> None:
+    """Refuse a folder that holds no saved module.
+
+    Raises:
+        CheckpointError: the folder, its plan or its weights are missing.
+    """
+    missing = [name for name in (WEIGHTS, PLAN) if not (folder / name).is_file()]
+    if missing:
+        what = f"{folder} has no {missing[0]}" if folder.is_dir() else f"{folder} is not a folder"
+        raise CheckpointError(f"{what}: give the folder that a session saved")
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -196,13 +213,13 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     given = {other: tensors[name] for name in tensors for other in owners.get(name, (name,)) if other in wanted or other == name}
     for name in sorted(given.keys() ^ wanted.keys()):
         raise CheckpointError(
-            f"{where} {'has' if name in given else 'lacks'} {name}, which the cut module {'lacks' if name in given else 'has'}"
+            f"{where} {'has' if name in given else 'lacks'} {name}, which the module {'lacks' if name in given else 'has'}"
         )
     for name, tensor in given.items():
         there = wanted[name]
         if tensor.shape != there.shape or tensor.dtype != there.dtype:
             said, other = (f"{list(one.shape)} of {str(one.dtype).removeprefix('torch.')}" for one in (tensor, there))
-            raise CheckpointError(f"{where} has {name} as {said}, the cut module as {other}: the files do not belong together")
+            raise CheckpointError(f"{where} has {name} as {said}, the module as {other}: they do not belong together")
     empty = any(tensor.is_meta for tensor in wanted.values())
     model.load_state_dict(given, strict=True, assign=empty)
     for names in {names for names in owners.values() if empty and len(names) > 1}:
@@ -240,10 +257,18 @@ def check_structure(module: nn.Module, plan: Plan) -> None:
     """
     if not isinstance(module, nn.Module):
         raise CheckpointError(f"a {type(module).__name__} is not a torch.nn.Module: give one that is built as the one that was cut")
-    digest = digest_of(structure_of(module))
+    demand_structure(plan, name_of(module), digest_of(structure_of(module)))
+
+
+def demand_structure(plan: Plan, name: str, digest: str) -> None:
+    """Refuse a plan for a module of another structure than that with this digest.
+
+    Raises:
+        PlanError: it is.
+    """
     if digest != plan.sha256:
         raise PlanError(
-            f"the plan was made for {plan.checkpoint} (structure {plan.sha256[:12]}), not for this {name_of(module)} ({digest[:12]}): "
+            f"the plan was made for {plan.checkpoint} (structure {plan.sha256[:12]}), not for this {name} ({digest[:12]}): "
             "names, shapes and types of parameters and buffers must be the same, so build the module with the same arguments"
         )
 
@@ -288,6 +313,22 @@ def outputs_kept(model: nn.Module, layer: str, kept: Mapping[str, Mapping[int, I
     transposed = getattr(model.get_submodule(layer), "transposed", False)
     found = kept.get(f"{layer}.weight", {}).get(1 if transposed else 0)
     return None if found is None else np.asarray(found).tolist()
+
+
+def demand_unfitted(folder: Path) -> None:
+    """Refuse to prove a folder that holds no saved module, or one whose weights were refitted after the cut.
+
+    Raises:
+        PlanError: it does.
+        CheckpointError: its files are missing.
+    """
+    demand_saved(folder)
+    try:
+        refit = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["refit"]
+    except (OSError, ValueError, KeyError, TypeError):  # only the plan and the weights are needed
+        return
+    if refit not in (None, UNCHANGED):
+        raise PlanError(f"{folder} was refitted after the cut ({refit}), so no twin has its weights: its {ABOUT} has the proof of the cut")
 
 
 def same_state(left: nn.Module, right: nn.Module) -> bool:

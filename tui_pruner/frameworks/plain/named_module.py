@@ -80,6 +80,8 @@ class NamedModule:
         if not self.evaluate:
             return None
         function = found(self.evaluate, "--evaluate")
+        if not callable(function):
+            raise RequestError(f"--evaluate {self.evaluate} is a {type(function).__name__}: name a function that is called with the module")
         return lambda module: called(self.evaluate, partial(function, module))
 
     def check_deterministic(self, structure: str) -> None:
