@@ -52,11 +52,16 @@ SETTLED = 1.0
 """Seconds after opening a checkpoint until its first picture is complete."""
 
 
+SELDOM = 50
+"""Collections of young objects for each of all objects. By Python's 10, one of 150 keys waits for one, as long as two keys take."""
+
+
 def settle_memory() -> None:
-    """Exempt present objects from garbage collection: traversing them takes as long as four keys."""
+    """Exempt present objects from garbage collection: traversing them takes as long as four keys; traverse later ones seldom."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], SELDOM)
 
 
 class PrunerApp(KeysInOrder):
