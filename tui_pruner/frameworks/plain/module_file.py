@@ -96,7 +96,12 @@ def with_kept(plan: Plan, coupling: CouplingMap, removal: Removal) -> Plan:
 
 
 def save_proved(
-    session: PruningSession, folder: Path, *, steps: Sequence[AppliedStep] | None = None, refit: Recovered | None = None, force: bool = False
+    session: PruningSession,
+    folder: Path,
+    *,
+    steps: Sequence[AppliedStep] | None = None,
+    refit: Recovered | None = None,
+    force: bool = False,
 ) -> nn.Module:
     """Write the module after some steps of a session (default: all applied ones), or its refit, as a folder; return that module.
 
