@@ -145,7 +145,7 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
     if isinstance(scan := content.get("scan"), dict):
         content["scan"] = of(scan, ("data",))
-    if module := content.get("module"):
+    if isinstance(module := content.get("module"), dict):
         content["module"] = of(module, ("weights",))
     return of(content, ("data",) if module and ":" in str(content.get("model")) else ("model", "data"))
 
