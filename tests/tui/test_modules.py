@@ -26,6 +26,14 @@ def build():
     torch.manual_seed({seed})
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
 
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return self.head(self.backbone(x).relu())
+
 def inputs():
     return (torch.ones(2, 3, 12, 16),)
 """
@@ -128,3 +136,15 @@ async def test_target_is_of_sizes_only(start, project: Path):
         await desk.press("i")
         await desk.until(lambda: "Importance" in desk.text, "the criteria")
         assert "Taylor" not in desk.text and "FPGM" in desk.text
+
+
+async def test_blocks_may_be_called_like_sections(start, project: Path):
+    async with start(opening=Opening("app_net:Named", module=NAMES)) as desk:
+        assert [row.key for row in desk.tree.rows] == ["all blocks", "backbone", "head"]
+        desk.filter("backbone")
+        assert [row.key for row in desk.tree.shown] == ["all blocks", "backbone"]
+        await desk.press("escape")
+        await desk.go("backbone")
+        await desk.press("5", "0", "enter")
+        await desk.previewed()
+        assert desk.state.preview.layers["head"].in_after == 8

@@ -177,7 +177,9 @@ class Service:
         self._session, self._source = session, source
         result = OpenResult(
             model=model_info(analysis, session.arithmetic).model_copy(update=source.identity(analysis) if source else {}),
-            blocks=block_views(analysis, session.arithmetic),
+            blocks=[
+                block.model_copy(update={"section": "all blocks"} if source else {}) for block in block_views(analysis, session.arithmetic)
+            ],
             session=session_view(session),
             criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
