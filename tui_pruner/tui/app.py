@@ -213,7 +213,7 @@ class PrunerApp(KeysInOrder):
         if opening is None:
             return
         if opening.module and opening.saved is None and event.reason and not event.untrusted:
-            self._last_words = f"tui-pruner: {event.reason}"  # on the start screen there is no place to correct a name
+            self._last_words = f"tui-pruner: {event.reason}"  # the start screen cannot correct a name
             self.exit(REFUSED, return_code=REFUSED)
         elif event.untrusted:
             if isinstance(screen, LoadingScreen):

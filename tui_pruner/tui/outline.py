@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tui_pruner.engine.messages import BlockView, LayerView
 
 SECTIONS = ("backbone", "neck", "head", "all blocks")
-"""The last one is that of any module, whose own blocks may have the names of the others."""
+"""The last of them: any module, whose own blocks may have the names of the others."""
 PRUNABLE = ("free", "coupled", "linked")
 IN_MODEL = ""
 Weight = tuple[int, int]

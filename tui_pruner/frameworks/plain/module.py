@@ -206,7 +206,7 @@ def digest_of_weights(module: nn.Module) -> str:
     """The SHA-256 of the numbers of every parameter and buffer, in the order of the module."""
     content = hashlib.sha256()
     for _, tensor in named_tensors(module):
-        content.update(memoryview(tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy()))
+        content.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 
