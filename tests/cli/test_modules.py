@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import tui_pruner as tp
 from tests.cli.conftest import Call, spawn
+from tests.terminal import Terminal
 
 SOURCE = """
 import torch
@@ -243,9 +245,42 @@ def test_what_a_command_cannot_do_is_said_in_its_own_terms(call: Call):
         assert answer.status == 2 and "ranks by batches: in Python" in answer.remarks[-1] and "--data" not in answer.err
 
 
-@pytest.mark.parametrize("command", ["bench", "validate", "scan", "compress", "gate", "report", "plan", "export", "open", ""])
+@pytest.mark.parametrize("command", ["bench", "validate", "scan", "compress", "gate", "report", "plan", "export"])
 def test_other_commands_say_that_they_take_no_module(call: Call, command: str):
-    answer = call(*filter(None, [command]), *MODULE)
-    named = command if command not in ("open", "") else "the app"
-    assert answer.status == 2 and f"{named} is for files of Ultralytics: for any module there are inspect" in answer.err
+    answer = call(command, *MODULE)
+    assert answer.status == 2 and f"{command} is for files of Ultralytics: for any module there are inspect" in answer.err
     assert len(answer.remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (MODULE[:2], "Missing option '--inputs'"),
+        (MODULE[2:], "Missing option '--model'"),
+        ((*MODULE, "--plan", "no.yaml"), "no.yaml"),
+        (MODULE, "the app needs a terminal"),
+    ],
+)
+def test_app_on_a_module_asks_for_what_is_missing(call: Call, options, said: str):
+    answer = call(*options)
+    assert answer.status == 2 and said in answer.err and len(answer.remarks) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("own_net:build", ""),
+        ("own_net:nothing", "tui-pruner: --model own_net:nothing: own_net has no nothing"),
+        ("own_net:failing", "tui-pruner: own_net:failing[(][)] raises ValueError: no weights"),
+    ],
+)
+def test_app_opens_on_a_module_or_ends_with_one_sentence(project: Path, model: str, said: str):
+    command = [sys.executable, "-m", "tui_pruner", "--model", model, *MODULE[2:]]
+    with Terminal(command, 120, 36, cwd=project) as terminal:
+        if said:
+            assert terminal.wait_for_end() == 2
+            terminal.wait_for(said)
+        else:
+            terminal.wait_for("Sequential module")
+            terminal.press("q")
+            assert terminal.wait_for_end() == 0

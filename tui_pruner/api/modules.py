@@ -10,13 +10,12 @@ small = tp.load("small.tp", build())
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python, run_on_batches
 from tui_pruner.api.session import Session
-from tui_pruner.domain.errors import OutputError, PlanError, RequestError, user_code
+from tui_pruner.domain.errors import PlanError, RequestError, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -240,26 +239,12 @@ class ModuleSession(Session):
             ProofError: a step is not proved.
             OutputError: the path cannot be used, or nothing was cut.
         """
-        import tui_pruner
-        from tui_pruner.frameworks.plain.module_file import save_module, with_kept
+        from tui_pruner.frameworks.plain.module_file import save_proved
 
-        if not self._steps.steps:
-            raise OutputError("nothing was cut, so there is nothing to save: apply a step first")
         place = file_of(output, "the folder")
-        model, proof = self.model(), self.prove()
-        about = {
-            "version": tui_pruner.__version__,
-            "module": self.module.path,
-            "structure": self.module.sha256,
-            "before": asdict(self._steps.arithmetic.whole.size),
-            "after": asdict(self.size),
-            "refit": self._refit.kept if self._refit is not None else None,
-            "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
-        }
-        plan = with_kept(self._steps.plan, self._steps.analysis.coupling, self._steps.removal)
-        written = save_module(place, plan, model, about, force)
+        save_proved(self._steps, place, refit=self._refit, force=force)
         self._steps.mark_written()
-        return written
+        return place
 
     def _batches(self, batches: Any, images: int | None = None, needed: bool = True) -> list[Inputs]:
         """Batches as arguments, with at most this many samples, in a precision that can be computed in.

@@ -15,8 +15,9 @@ from tui_pruner.domain.errors import INTERRUPTED
 from tui_pruner.domain.formatting import printable
 
 EPILOG = (
-    "MODEL alone opens the app on it; nothing at all opens the start screen. inspect, groups, explain, preview, prune and prove also take "
-    "any module: --model package.module:build --inputs package.module:inputs [--weights FILE] [--evaluate package.module:evaluate]."
+    "MODEL alone opens the app on it; nothing at all opens the start screen. The app (no command), inspect, groups, explain, preview, "
+    "prune and prove also take any module: --model package.module:build --inputs package.module:inputs [--weights FILE], prune with "
+    "[--evaluate package.module:evaluate]."
 )
 SUMMARY = "Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable."
 MODULES = {

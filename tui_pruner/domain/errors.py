@@ -135,6 +135,8 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
+REFUSED = 2
+"""A wrong usage or input."""
 FAILED = 3
 """A job or the program failed."""
 INTERRUPTED = 130

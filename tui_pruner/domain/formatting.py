@@ -203,3 +203,8 @@ def counted(classes: dict[str, int]) -> str:
     total = sum(classes.values())
     named = ", ".join(f"{number} {name}" if number > 1 else name for name, number in classes.items())
     return f"{plural(total, 'detection')}: {named}" if total else "no detection"
+
+
+def running_code_of(*names: str) -> str:
+    """Whose code runs, for a user who named a module by what builds it."""
+    return f"running the code of {' and '.join(filter(None, names))}, as the program that it is"

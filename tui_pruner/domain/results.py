@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["free", "coupled", "linked", "locked"]
-Section = Literal["backbone", "neck", "head"]
+Section = Literal["backbone", "neck", "head", "all blocks"]
 Verdict = Literal["equal", "approximate", "not equal", "not exercised"]
 NOT_EQUAL = "such a cut does more than remove channels, and is checked, not proved equal"
 """Of a cut through a normalisation across channels."""

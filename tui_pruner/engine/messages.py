@@ -61,7 +61,10 @@ class MaskInfo(Message):
 
 
 class ModelInfo(Message):
-    """A checkpoint. `names` are those of its classes, by number; `stages` are those that it went through, oldest first."""
+    """A checkpoint. `names` are those of its classes, by number; `stages` are those that it went through, oldest first.
+
+    `weights`: the SHA-256 of a module's numbers, as its `sha256` is that of its structure.
+    """
 
     path: str
     sha256: str
@@ -75,6 +78,7 @@ class ModelInfo(Message):
     names: list[str] = []
     stages: list[FileStage] = []
     mask: MaskInfo | None = None
+    weights: str = ""
 
 
 class LayerView(Message):

@@ -48,9 +48,16 @@ class EngineRequest(Message, Generic[Answer]):
 
 
 class Open(EngineRequest[OpenResult]):
-    """Read and trace a checkpoint, and replay a plan on it; its first `steps` steps are applied, the others can be redone."""
+    """Read and trace a checkpoint, and replay a plan on it; its first `steps` steps are applied, the others can be redone.
+
+    With `inputs` it is any module, by the names that `--model` (`path`), `--inputs`, `--weights` and `--forward` take.
+    """
 
     path: str
+    inputs: str = ""
+    weights: str | None = None
+    forward: str = ""
+    approximate: bool = False
     imgsz: int | None = None
     classes: int | None = None
     plan: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.engine.messages import Message
@@ -52,6 +52,14 @@ def reserve_stdout() -> MessageStream:
     return wire
 
 
+def reserve_stdin() -> BinaryIO:
+    """Reserve the real stdin for requests; what else reads stdin, such as code of the user's, finds it at its end."""
+    requests, nowhere = os.fdopen(os.dup(0), "rb"), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return requests
+
+
 def end_with_parent(clean_up: Callable[[], None] = lambda: None) -> None:
     """End this process, and its group if it leads one, when stdin ends: the parent closed it or died."""
 
@@ -75,7 +83,7 @@ Ask = Callable[[str, dict[str, Any]], "Message | Future[Message]"]
 
 def serve() -> None:
     """Answer requests until stdin ends."""
-    wire = reserve_stdout()
+    lines, wire = reserve_stdin(), reserve_stdout()
     gc.disable()  # until the checkpoint is open: passing over what is being imported takes a seventh of the time to it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the interface, which ends this process by closing its stdin
     print(time.strftime("%Y-%m-%d %H:%M:%S"), "engine:", versions_line(), file=sys.stderr, flush=True)
@@ -85,7 +93,7 @@ def serve() -> None:
         ask: Ask = service.answer
     except BaseException as error:
         ask = failing_handler(error)
-    for line in sys.stdin.buffer:
+    for line in lines:
         handle(ask, wire, line)
         freeze_present_objects()
     if service is not None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -59,6 +59,9 @@ from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 from tui_pruner.storage.atomic import check_place
 from tui_pruner.storage.error_log import keep_traceback, one_line
 
+if TYPE_CHECKING:
+    from tui_pruner.frameworks.plain.named_module import NamedModule
+
 
 def reach_view(planner: Planner) -> TargetReach:
     """The range of every measure."""
@@ -105,6 +108,15 @@ def flow_view(block: BlockFlow) -> requests.FlowView:
     return requests.FlowView.model_validate(dataclasses.asdict(block))
 
 
+def named_module(asked: requests.Open) -> NamedModule | None:
+    """The module that a request names; None where it is for a file."""
+    if not asked.inputs:
+        return None
+    from tui_pruner.frameworks.plain.named_module import NamedModule  # late: no file waits for it
+
+    return NamedModule(asked.path, asked.inputs, Path(asked.weights) if asked.weights else None, forward=asked.forward)
+
+
 Say = Callable[[str, Message], None]
 
 
@@ -114,6 +126,7 @@ class Service:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._session: PruningSession | None = None
+        self._source: NamedModule | None = None
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
         self.writing: Future[Message] | None = None
         self._slider = 0
@@ -155,15 +168,18 @@ class Service:
     def open(self, asked: requests.Open) -> OpenResult:
         """Read, trace, and replay a plan; its first `steps` steps are applied, the others can be redone."""
         started = time.perf_counter()
-        analysis = analyse(open_model(asked.path, asked.classes), asked.imgsz)
+        source = named_module(asked)
+        analysis = source.analysis(asked.approximate) if source else analyse(open_model(asked.path, asked.classes), asked.imgsz)
         session = PruningSession(analysis)
         if asked.plan:
             session.load(asked.plan)
             session.go_to(len(session.steps) if asked.steps is None else asked.steps)
-        self._session = session
+        self._session, self._source = session, source
         result = OpenResult(
-            model=model_info(analysis, session.arithmetic),
-            blocks=block_views(analysis, session.arithmetic),
+            model=model_info(analysis, session.arithmetic).model_copy(update=source.identity(analysis) if source else {}),
+            blocks=[
+                block.model_copy(update={"section": "all blocks"} if source else {}) for block in block_views(analysis, session.arithmetic)
+            ],
             session=session_view(session),
             criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
@@ -250,7 +266,8 @@ class Service:
 
     def save_plan(self, asked: requests.SavePlan) -> SavedPlan:
         """Write the plan as YAML."""
-        plan, file = self.session.plan, Path(asked.path)
+        source = self._source
+        plan, file = (source.plan(self.session), source.folder / asked.path) if source else (self.session.plan, Path(asked.path))
         check_place(file, f"the plan {file}", "plan.yaml", asked.force)
         save_plan(file, plan, self.session.analysis.checkpoint.path)
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
@@ -272,6 +289,8 @@ class Service:
         session, aims, rules = self.session, [parse_target(text) for text in asked.targets], Rules(round_to=asked.round_to)
 
         def run() -> Message:
+            if self._source is not None:
+                return plan_view(self._source.budget(session, aims, asked.criterion, asked.round_to), False)
             return target_view(Planner(session.analysis, session.removal, rules), aims, asked.criterion, asked.scan)
 
         return self.slow.submit(run)
@@ -344,6 +363,9 @@ class Service:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
+            if self._source is not None and not (asked.mask or asked.scratch):
+                size, digest = self._source.save(session, steps, asked.path, asked.force)
+                return WriteResult(output=asked.path, sha256=digest, bytes=size, checks=[Check(name="loads", ok=True, detail="")])
             made = cut_prove_write(session, asked.path, steps=steps, mask=asked.mask, force=asked.force, on_progress=on_progress)
         except ProofError:
             self._tell_proofs(session, steps)

@@ -46,6 +46,7 @@ class SavedSession(BaseModel):
     `intervals`, `resamples`, `latencies`, `refits` (distances as cut, refitted), `forecasts` (base, drop, expected, spread) are by these
     keys too; `lineage`: the stages beside the plan's; `scan`: the last complete scan, on `data`; `data_status`: of its files then
     (`status_of_data`). Paths are as they were given, and absolute if they were relative to another folder than the current one.
+    `module`: as in an `Opening`, and `weights`: the digest of the module's numbers; empty for a file.
     Set when it was read, not stored: `running`, whether a living process has it, and `damaged`, the number of bad lines at its end.
     """
 
@@ -82,6 +83,8 @@ class SavedSession(BaseModel):
     forecasts: dict[str, tuple[float, float, float, float]] = Field(default={})
     lineage: list[dict[str, Any]] = Field(default=[])
     scan: dict[str, Any] = Field(default={})
+    module: dict[str, Any] = Field(default={})
+    weights: str = ""
 
     @property
     def worth_keeping(self) -> bool:
@@ -142,7 +145,9 @@ def _from_folder(state: Mapping[str, Any]) -> dict[str, Any]:
         content["lineage"] = [of(stage, ("path", "data")) if isinstance(stage, dict) else stage for stage in stages]
     if isinstance(scan := content.get("scan"), dict):
         content["scan"] = of(scan, ("data",))
-    return of(content, ("model", "data"))
+    if isinstance(module := content.get("module"), dict):
+        content["module"] = of(module, ("weights",))
+    return of(content, ("data",) if module and ":" in str(content.get("model")) else ("model", "data"))
 
 
 def _without_metric(stage: Mapping[str, Any]) -> dict[str, Any]:

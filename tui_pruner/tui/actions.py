@@ -54,6 +54,21 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+NO_DATA = "a module has no labelled data here: `prune --evaluate package.module:fn` measures it by a function of yours"
+NO_FILE = "this reads a checkpoint file, which a module is not"
+NO_BATCHES = "a module is refitted and trained on batches of its inputs: in Python, session.reconstruct(batches) does"
+NO_CLASSES = "the classes and boxes of a module's outputs are not known"
+NOT_FOR_MODULES: Mapping[str, str] = {
+    **dict.fromkeys(("validate", "validate-masked", "choose-data", "automatic", "scan", "compress", "front"), NO_DATA),
+    **dict.fromkeys(("latency", "report", "take-mask"), NO_FILE),
+    **dict.fromkeys(("recover", "go-on", "train-sparse", "refitting"), NO_BATCHES),
+    **dict.fromkeys(("detections", "stage-detections", "keep-classes"), NO_CLASSES),
+    "export": "only files of Ultralytics are exported here: give what tp.load returns to torch.onnx.export",
+    "flow": "the channel flow is for an image through the blocks of a yaml: explain shows where a layer's channels go",
+}
+"""Why actions are disabled where any module is open, by their ids."""
+
+
 def always(state: AppState) -> str:
     """Return no reason: for an action that is never disabled."""
     return ""
@@ -80,6 +95,11 @@ class Action:
     footer: str = ""
     pane: str = ""
     disabled_reason: Callable[[AppState], str] = always
+
+    def why_disabled(self, state: AppState) -> str:
+        """Why it is disabled, for any module or now; empty where it is not."""
+        never = NOT_FOR_MODULES.get(self.id, "") if state.checkpoint.opening.module else ""
+        return never or self.disabled_reason(state)
 
     @property
     def binding(self) -> Binding:

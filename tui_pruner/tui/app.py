@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from textual.filter import LineFilter, NoColor
 from textual.screen import ModalScreen, Screen
 from textual.worker import Worker, WorkerState
 
+from tui_pruner.domain.errors import REFUSED
 from tui_pruner.domain.formatting import legible
 from tui_pruner.engine.processes import kill_group
 from tui_pruner.storage.atomic import remove_leftovers
@@ -199,7 +200,8 @@ class PrunerApp(KeysInOrder):
             return
         from tui_pruner.tui.screens.workbench import Workbench, first_state
 
-        remember(event.result.model.path)
+        if not loading.opening.module:
+            remember(event.result.model.path)
         state, view = first_state(event.result, loading)
         self._replace(loading, Workbench(loading.engine, state, view))
         if not self.is_headless:
@@ -215,7 +217,10 @@ class PrunerApp(KeysInOrder):
         opening = screen.opening if screen is not None else self._opening
         if opening is None:
             return
-        if event.untrusted:
+        if opening.module and opening.saved is None and event.reason and not event.untrusted:
+            self._last_words = f"tui-pruner: {event.reason}"  # the start screen cannot correct a name
+            self.exit(REFUSED, return_code=REFUSED)
+        elif event.untrusted:
             if isinstance(screen, LoadingScreen):
                 screen.wait_for_answer()
             work = self._ask_for_trust(opening, event.reason)
@@ -252,7 +257,7 @@ class PrunerApp(KeysInOrder):
     def _give_up(self, opening: Opening, reason: str) -> None:
         screen = self._session_screen
         if screen is not None:
-            self._replace(screen, self._start_screen(opening.model, reason))
+            self._replace(screen, self._start_screen("" if opening.module else opening.model, reason))
 
     async def on_event(self, event: events.Event) -> None:
         """Dismiss the first-run hint on any key or click, which has its normal effect as well."""
@@ -309,6 +314,7 @@ async def run_app(
     device: str = "",
     plan: dict[str, Any] | None = None,
     saved: SavedSession | None = None,
+    module: Mapping[str, Any] | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
     """Run the app until the user quits; return the exit status.
@@ -321,7 +327,7 @@ async def run_app(
     if saved is not None:
         opening = Opening.of(saved)
     elif model is not None:
-        opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan)
+        opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan, module=module or {})
     app = PrunerApp(opening, config, hinting=first_run.is_now(), engine=engine)
     status = await app.run_async()
     return status if isinstance(status, int) else app.return_code or 0

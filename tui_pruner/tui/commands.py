@@ -66,6 +66,10 @@ def prune_command(state: AppState, pending: bool) -> str:
     """
     opening = state.checkpoint.opening
     steps = [CutWords.of_step(step.requests) for step in state.session.steps]
+    if opening.module:  # without the command `steps`: several are in the saved plan
+        asked = CutWords.of_asked(state.pending) if pending and state.pending else steps.pop() if len(steps) == 1 else CutWords([])
+        plan = ["--plan", opening.plan_file] if steps else []
+        return command_line([PROGRAM, "prune", *model_words(state), *plan, *asked.words(""), "-o", opening.output])
     if pending and state.pending:
         steps.append(CutWords.of_asked(state.pending))
     return " && ".join(prune_commands(state, steps, str(opening.output), str(opening.plan_file)))
@@ -87,7 +91,7 @@ def prune_commands(state: AppState, steps: Sequence[CutWords], output: str, plan
 def step_command(state: AppState) -> str:
     """The command that adds the last step to the plan file, in which the log has those before it."""
     opening, number = state.checkpoint.opening, len(state.session.steps)
-    if not number:
+    if not number or opening.module:
         return ""
     plan = str(opening.plan_file)
     before = ["--plan", plan, "--steps", str(number - 1)] if number > 1 else []
@@ -99,6 +103,8 @@ def step_command(state: AppState) -> str:
 def saved_command(state: AppState, output: str) -> str:
     """The command that saves the steps so far as a plan with this name."""
     opening, number = state.checkpoint.opening, str(len(state.session.steps))
+    if opening.module:
+        return ""
     return command_line(
         [PROGRAM, "steps", state.opened.model.path, "--plan", opening.plan_file, "--steps", number, "--save-plan", output, "--force"]
     )
@@ -113,18 +119,28 @@ def sizes_of(state: AppState) -> list[str]:
 
 def preview_command(state: AppState) -> str:
     """The command that previews the pending cuts."""
-    steps = str(len(state.session.steps))
-    plan = ["--plan", str(state.checkpoint.opening.plan_file), "--steps", steps] if state.session.steps else []
+    plan = steps_of(state) if state.session.steps else []
     words = CutWords.of_asked(state.pending).words(state.checkpoint.data or "")
-    return command_line([PROGRAM, "preview", state.opened.model.path, *plan, *words])
+    return command_line([PROGRAM, "preview", *model_words(state), *plan, *words])
 
 
 def steps_command(state: AppState, output: str, mask: bool = False) -> str:
     """The command that writes the model with this many steps of the plan, or its mask."""
-    steps = str(len(state.session.steps))
-    plan = state.checkpoint.opening.plan_file
     kind = ["--mask"] if mask else []
-    return command_line([PROGRAM, "prune", state.opened.model.path, "--plan", plan, "--steps", steps, *kind, "-o", output])
+    return command_line([PROGRAM, "prune", *model_words(state), *steps_of(state), *kind, "-o", output])
+
+
+def model_words(state: AppState) -> list[str]:
+    """The open model on a command line: a file, or the names of a module as options."""
+    options = state.checkpoint.opening.module
+    given = [word for name, value in options.items() if value for word in (f"--{name}", *([] if value is True else [str(value)]))]
+    return ["--model", state.opened.model.path, *given] if options else [state.opened.model.path]
+
+
+def steps_of(state: AppState) -> list[str]:
+    """The steps so far as options: those of the saved plan, for a module all of it."""
+    opening = state.checkpoint.opening
+    return ["--plan", str(opening.plan_file), *([] if opening.module else ["--steps", str(len(state.session.steps))])]
 
 
 WORDS: Mapping[str, tuple[str, Sequence[str]]] = {

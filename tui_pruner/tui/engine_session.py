@@ -239,7 +239,8 @@ class EngineSession:
     async def _open(self, process: asyncio.subprocess.Process | None) -> OpenResult:
         opening = self._opening
         await self._client.start(process)
-        asked = requests.Open(path=opening.model, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps)
+        options = {"imgsz": opening.imgsz, "classes": opening.classes, **opening.module}
+        asked = requests.Open(path=opening.model, plan=self._plan, steps=self._steps, **options)
         return await self._client.call(asked)
 
     async def _answer(self, ask: Awaitable[Answer], limit: float | None = None) -> Answer:

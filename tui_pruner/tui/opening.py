@@ -6,7 +6,8 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opening:
-    """A checkpoint with the settings that it is opened and validated with.
+    """A checkpoint, or a module by the name of what builds it, with the settings that it is opened and validated with.
 
+    `module`: the other fields of `requests.Open` that a module has; empty for a file.
     `lineage`: the stages of the session that it follows; `kept`: its file's earlier sessions, read while it was loaded.
     """
 
@@ -36,6 +38,7 @@ class Opening:
     saved: SavedSession | None = None
     lineage: tuple[Stage, ...] = ()
     kept: KeptSessions | None = None
+    module: Mapping[str, Any] = field(default_factory=dict)
 
     def resuming(self, saved: SavedSession) -> Opening:
         """The same options, to resume a kept session."""
@@ -44,7 +47,7 @@ class Opening:
     @classmethod
     def of(cls, saved: SavedSession) -> Opening:
         """The options of a kept session."""
-        return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved)
+        return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved, module=saved.module)
 
     @property
     def name(self) -> str:
@@ -52,12 +55,18 @@ class Opening:
         return Path(self.model).name
 
     @property
+    def stem(self) -> str:
+        """The beginning of the default names: the file's, or for package.module:build "module-build"."""
+        named = self.module and ":" in self.model
+        return "-".join(self.model.replace(":", ".").split(".")[-2:]) if named else Path(self.model).stem
+
+    @property
     def output(self) -> Path:
-        """The default path of the pruned model: best-pruned.pt beside best.pt; for the demo, in the current folder."""
+        """The default path of the pruned model: best-pruned.pt beside best.pt; for the demo or a module in the current folder."""
         path = Path(self.model)
         is_ours = path.suffix != ".pt" or path.parent == paths.demo_folder()
         folder = Path() if is_ours else path.parent
-        return folder / f"{path.stem}-pruned.pt"
+        return folder / f"{self.stem}-pruned.{'tp' if self.module else 'pt'}"
 
     @property
     def masked_file(self) -> Path:
@@ -79,7 +88,7 @@ class Opening:
     @property
     def plan_file(self) -> Path:
         """The default path of the plan: beside the pruned model."""
-        return self.output.with_name(f"{Path(self.model).stem}-plan.yaml")
+        return self.output.with_name(f"{self.stem}-plan.yaml")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from tui_pruner.domain.formatting import plural
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import BlockView, LayerView
 
-SECTIONS = ("backbone", "neck", "head")
+SECTIONS = ("backbone", "neck", "head", "all blocks")
+"""The last of them: any module, whose own blocks may have the names of the others."""
 PRUNABLE = ("free", "coupled", "linked")
 IN_MODEL = ""
 Weight = tuple[int, int]

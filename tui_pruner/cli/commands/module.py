@@ -10,10 +10,10 @@ import typer
 
 from tui_pruner.cli.commands.inspect import show_blocks, show_group, show_preview
 from tui_pruner.cli.commands.prune import verdict
-from tui_pruner.cli.options import Criterion, Cuts, Json, PlanFile, RoundTo, Trust
+from tui_pruner.cli.options import Ascii, Calm, Colours, Criterion, Cuts, Json, PlanFile, RoundTo, Trust
 from tui_pruner.cli.output import change, reserved_stdout, say
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.domain.formatting import large
+from tui_pruner.domain.formatting import large, running_code_of
 
 if TYPE_CHECKING:
     from tui_pruner.api.modules import ModuleSession
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tui_pruner.frameworks.plain.named_module import NamedModule
 
 OPTIONS = ("--model", "--inputs")
+OPEN = "open"
 EPILOG = "This runs the code of the module, in the folder that you are in, as any program does."
 Build = Annotated[str, typer.Option("--model", metavar="PACKAGE.MODULE:BUILD", help="A function that builds the module; or a trusted .pt.")]
 Given = Annotated[
@@ -56,14 +57,15 @@ def is_meant(arguments: list[str]) -> bool:
         RequestError: it is, but no such command takes one.
     """
     own = [info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands]
+    shown = [name for name in own if name != OPEN]
     given = {argument.partition("=")[0] for argument in arguments} & set(OPTIONS)
     if arguments[:1] == ["report"]:
         given -= {OPTIONS[0]}
     if not given or arguments[0] in own:
         return bool(given)
-    what = "the app" if arguments[0].startswith("-") or arguments[0] == "open" else arguments[0]
+    there = f"{', '.join(shown[:-1])} and {shown[-1]}"
     raise RequestError(
-        f"{what} is for files of Ultralytics: for any module there are {', '.join(own[:-1])} and {own[-1]}, and tp.open in Python"
+        f"{arguments[0]} is for files of Ultralytics: for any module there are {there}, the app without a command, and tp.open in Python"
     )
 
 
@@ -75,7 +77,7 @@ def named(
     from tui_pruner.storage.trust import trust
 
     trust(trusted or ())
-    say(f"running the code of {' and '.join(name for name in (model, inputs, forward) if name)}, as the program that it is")
+    say(running_code_of(model, inputs, forward))
     return NamedModule(model, inputs, weights, evaluate, forward)
 
 
@@ -83,9 +85,8 @@ def opened(source: NamedModule, plan: Path | None = None, approximate: bool = Fa
     """Open a session on a module, with the steps of a plan file; print remarks."""
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.session import PruningSession as Steps
-    from tui_pruner.frameworks.plain.module import open_module
 
-    session = ModuleSession(Steps(open_module(source.built().eval(), source.given(), approximate=approximate)), source.measure(), None)
+    session = ModuleSession(Steps(source.analysis(approximate)), source.measure(), None)
     for note in session.notes:
         say(note)
     if plan is not None:
@@ -107,6 +108,30 @@ def cut_requests(cuts: list[str] | None, criterion: str, round_to: int) -> list[
             f"the criterion {criterion} ranks by batches: in Python, target(..., data=batches) takes them; here use {', '.join(NAMES)}"
         )
     return requests_of(cuts or (), criterion, round_to)
+
+
+@app.command(OPEN, epilog=EPILOG, hidden=True)
+def open_app(
+    model: Build,
+    inputs: Given,
+    plan: PlanFile = None,
+    weights: Weights = None,
+    forward: Followed = "",
+    trusted: Trust = None,
+    approximate: Approximate = False,
+    theme: Colours = None,
+    ascii: Ascii = False,
+    calm: Calm = False,
+) -> int:
+    """Open the app on the module; without a command."""
+    from tui_pruner.cli.launch import launch
+    from tui_pruner.storage.trust import trust
+    from tui_pruner.storage.yaml import read_plan_file
+
+    trust(trusted or ())
+    content = read_plan_file(plan) if plan is not None else None
+    names = {"inputs": inputs, "weights": str(weights) if weights else None, "forward": forward, "approximate": approximate}
+    return launch(model, module=names, plan=content, theme=theme, ascii=ascii, calm=calm)
 
 
 @app.command(epilog=EPILOG)

@@ -29,7 +29,7 @@ from tui_pruner.core.recovery.damage import WeightReaders, measure_damage, obs_s
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials_of
-from tui_pruner.core.search.planner import Planner
+from tui_pruner.core.search.planner import Budget, Planner
 from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, RivalComparison, planning_methods, rivals
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.tracing.adapters import Adapter, register_own
@@ -202,6 +202,14 @@ def digest_of(structure: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(structure, sort_keys=True).encode()).hexdigest()
 
 
+def digest_of_weights(module: nn.Module) -> str:
+    """The SHA-256 of the numbers of every parameter and buffer, in the order of the module."""
+    content = hashlib.sha256()
+    for _, tensor in named_tensors(module):
+        content.update(tensor.detach().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
 def name_of(module: nn.Module) -> str:
     """The class of a module with the Python module that defines it."""
     return f"{type(module).__module__}.{type(module).__qualname__}"
@@ -330,12 +338,19 @@ def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], cri
     Raises:
         RequestError: the targets are out of reach, or no such criterion exists.
     """
-    budget = None
+    budget = nearest_budget(analysis, base, targets, criterion)
+    if budget.step is None:
+        raise RequestError(budget.stopped)
+    return budget.step
+
+
+def nearest_budget(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str, round_to: int = 1) -> Budget:
+    """The budget of that step, or of what stopped the search at the largest tolerance."""
     for tolerance in TOLERANCES:
-        budget = Planner(analysis, base, Rules(tolerance=tolerance)).plan(targets, criterion)
+        budget = Planner(analysis, base, Rules(round_to=round_to, tolerance=tolerance)).plan(targets, criterion)
         if budget.step is not None:
-            return budget.step
-    raise RequestError(budget.stopped if budget else "no target")
+            break
+    return budget
 
 
 def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> None:

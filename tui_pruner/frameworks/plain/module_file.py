@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tui_pruner import __version__
 from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, tensor_at
 from tui_pruner.core.model.layers import compute_weights
 from tui_pruner.core.pruning.plan import Plan, dump_yaml, read_plan
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.pruning.surgery import factors_of_rows, narrowed_to, scale_rows
+from tui_pruner.core.pruning.session import AppliedStep, PruningSession
+from tui_pruner.core.pruning.surgery import cut, factors_of_rows, narrowed_to, scale_rows
+from tui_pruner.core.recovery.reconstruction import Recovered
 from tui_pruner.core.tracing.adapters import rewrite_attributes
 from tui_pruner.core.tracing.coupling_map import CouplingMap, Indices
 from tui_pruner.core.tracing.inner_blocks import outermost
 from tui_pruner.core.tracing.width_search import put_widths, widths_left
-from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError
+from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError, ProofError
 from tui_pruner.frameworks.plain.adapters import free_widths, restore_classes
-from tui_pruner.frameworks.plain.module import digest_of, independent, name_of, structure_of
+from tui_pruner.frameworks.plain.module import OpenedModule, digest_of, independent, name_of, structure_of
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
 
 PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -89,6 +93,43 @@ def with_kept(plan: Plan, coupling: CouplingMap, removal: Removal) -> Plan:
     for name, rows, factor in factors_of_rows(coupling, removal):
         scaled.setdefault(name, {})[as_ranges(rows.tolist())] = factor
     return plan.model_copy(update={"kept": ranges, "widths": widths_left(coupling, removal), "scaled": scaled})
+
+
+def save_proved(
+    session: PruningSession,
+    folder: Path,
+    *,
+    steps: Sequence[AppliedStep] | None = None,
+    refit: Recovered | None = None,
+    force: bool = False,
+) -> nn.Module:
+    """Write the module after some steps of a session (default: all applied ones), or its refit, as a folder; return that module.
+
+    Raises:
+        ProofError: the last step is not proved.
+        OutputError: no step, or the path cannot be used.
+    """
+    applied = session.steps if steps is None else steps
+    if not applied:
+        raise OutputError("nothing was cut, so there is nothing to save: apply a step first")
+    opened, coupling, removal = session.analysis.checkpoint, session.analysis.coupling, applied[-1].removal
+    assert isinstance(opened, OpenedModule)
+    proof = session.prove(applied[-1])
+    if not proof.holds:
+        raise ProofError(f"the cut is not proved: {proof.reason}; {proof.advice}", proof.plain())
+    model = opened.as_given(independent(refit.model if refit is not None else cut(opened.model, coupling, removal)))
+    about = {
+        "version": __version__,
+        "module": opened.path,
+        "structure": opened.sha256,
+        "before": asdict(session.arithmetic.whole.size),
+        "after": asdict(session.arithmetic.widths(removal).size),
+        "refit": refit.kept if refit is not None else None,
+        "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
+    }
+    plan = session.plan.model_copy(update={"steps": [one.step for one in applied]})
+    save_module(folder, with_kept(plan, coupling, removal), model, about, force)
+    return model
 
 
 def save_module(folder: Path, plan: Plan, model: nn.Module, about: Mapping[str, Any], force: bool = False) -> Path:

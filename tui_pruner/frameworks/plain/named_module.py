@@ -6,8 +6,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.inputs import Inputs, inputs_of
-from tui_pruner.domain.errors import CheckpointError, ProgramEnd, RequestError, UntrustedError, user_code
-from tui_pruner.frameworks.plain.module import digest_of, name_of, structure_of
-from tui_pruner.frameworks.plain.module_file import fill
+from tui_pruner.core.pruning.plan import Plan
+from tui_pruner.core.pruning.session import AppliedStep, PruningSession
+from tui_pruner.core.search.planner import Budget
+from tui_pruner.core.search.targets import Target
+from tui_pruner.domain.errors import CheckpointError, ProgramEnd, PrunerError, RequestError, UntrustedError, VerificationError, user_code
+from tui_pruner.frameworks.plain.module import digest_of, digest_of_weights, name_of, nearest_budget, open_module, structure_of
+from tui_pruner.frameworks.plain.module_file import WEIGHTS, fill, load_module, same_state, save_proved, with_kept
 from tui_pruner.storage.trust import fingerprint, is_trusted, short
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -29,13 +34,17 @@ LONGEST = 160
 
 @dataclass(frozen=True)
 class NamedModule:
-    """The names of what builds a module, of its inputs, of a file with weights, of a metric, and of a replacement forward."""
+    """The names of what builds a module, of its inputs, of a file with weights, of a metric, and of a replacement forward.
+
+    `folder`: the current one from before any code of the module ran, which may change it.
+    """
 
     build: str
     inputs: str
     weights: Path | None = None
     evaluate: str = ""
     forward: str = ""
+    folder: Path = field(default_factory=Path.cwd)
 
     def built(self) -> nn.Module:
         """A freshly built module, with the weights of the file.
@@ -47,8 +56,47 @@ class NamedModule:
         if not isinstance(made, nn.Module):
             raise CheckpointError(f"{self.build} gives a {type(made).__name__}: it must return a torch.nn.Module")
         if self.weights is not None:
-            fill(made, weights_in(self.weights), str(self.weights))
+            fill(made, weights_in(self.folder / self.weights), str(self.weights))
         return made
+
+    def analysis(self, approximate: bool = False) -> Analysis:
+        """The analysis of a freshly built module in evaluation mode, on its example inputs.
+
+        Raises:
+            PrunerError: it cannot be built, or not be cut.
+        """
+        return open_module(self.built().eval(), self.given(), approximate=approximate)
+
+    def identity(self, analysis: Analysis) -> dict[str, str]:
+        """Its name and the digest of its numbers, which tell the sessions on it from others."""
+        return {"path": self.build, "weights": digest_of_weights(analysis.checkpoint.model)}
+
+    def plan(self, session: PruningSession) -> Plan:
+        """The plan of a session, with the positions that every parameter keeps."""
+        return with_kept(session.plan, session.analysis.coupling, session.removal)
+
+    def budget(self, session: PruningSession, targets: Sequence[Target], criterion: str, round_to: int) -> Budget:
+        """The cuts that reach targets after a session's steps, as near below them as the widths of a small module allow."""
+        return nearest_budget(session.analysis, session.removal, targets, criterion, round_to)
+
+    def save(self, session: PruningSession, steps: Sequence[AppliedStep], output: str, force: bool) -> tuple[int, str]:
+        """Write the module after some steps as a folder, load it into a freshly built one, and return its bytes and its numbers' SHA-256.
+
+        Raises:
+            ProofError: the last step is not proved.
+            OutputError: the path cannot be used.
+            VerificationError: what was loaded is another module.
+        """
+        folder = self.folder / output
+        module = save_proved(session, folder, steps=steps, force=force)
+        try:
+            loads, why = same_state(load_module(folder, self.built()), module), "it has other numbers"
+        except PrunerError as error:
+            loads, why = False, str(error)
+        if not loads:
+            raise VerificationError(f"{folder} was written, but does not load into what {self.build} builds now: {why}")
+        session.written = tuple(applied.step for applied in steps)
+        return sum(file.stat().st_size for file in folder.iterdir()), fingerprint(folder / WEIGHTS)
 
     def _made(self) -> Any:
         if ":" not in self.build and Path(self.build).suffix.lower() in PICKLED:

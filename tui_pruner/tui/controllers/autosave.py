@@ -67,11 +67,14 @@ class Autosave(Controller):
         opening, kept = self.opening, self.opening.kept
         self.engine.keep_accepted = self.keep_accepted
         self.store.observe(KEPT, self.keep_soon)
-        own = [session for session in kept.sessions if session.is_of(self.state.opened.model.sha256)] if kept else []
+        model = self.state.opened.model
+        own = [one for one in kept.sessions if one.is_of(model.sha256) and one.weights == model.weights] if kept else []
         if kept is not None:
             self._statuses.update(kept.data_status)
             self.jobs.checkpoint.opening = replace(opening, kept=None)
-        if opening.saved is not None:
+        if opening.saved is not None and opening.saved.weights != model.weights:
+            self.say(f"not resumed: {opening.model} gives other weights than in the session of {ago(opening.saved.saved_at)}", "error")
+        elif opening.saved is not None:
             self.resume(opening.saved)
         elif opening.lineage:
             self._go_on(own if opening.plan is None else [])
@@ -354,6 +357,8 @@ class Autosave(Controller):
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),
             scan=kept_scan(self._scan),
+            module=dict(opening.module),
+            weights=state.opened.model.weights,
         )
         is_new = snapshot.is_work or self._beside_work() != self._taken
         return snapshot if is_new else snapshot.model_copy(update={"metrics": {}, "latencies": {}, "lineage": [], "scan": {}})

@@ -89,7 +89,7 @@ class CopyController(Controller):
             self.log.note(f"step {len(state.session.steps)}", step_command(state))
         elif event.did in ("undone", "redone", "moved") and state.session.steps:
             self.log.note(event.did, steps_command(state, str(state.checkpoint.opening.output)))
-        elif event.did == "opened":
+        elif event.did == "opened" and not state.checkpoint.opening.module:
             plan = state.checkpoint.opening.plan_file
             self.log.note("plan opened", command_line([PROGRAM, "steps", state.opened.model.path, "--plan", plan]))
 

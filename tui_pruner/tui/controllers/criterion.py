@@ -43,8 +43,9 @@ class CriterionController(Controller):
 
     def choose(self) -> None:
         """Choose the criterion of the pending cuts and of the curve in the detail pane."""
-        choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in CRITERIA]
-        first = [criterion.label for criterion in CRITERIA if not self._is_ready(criterion.name)]
+        offered = [criterion for criterion in CRITERIA if self._is_ready(criterion.name) or not self.state.checkpoint.opening.module]
+        choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in offered]
+        first = [criterion.label for criterion in offered if not self._is_ready(criterion.name)]
         waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
         text = " ".join(["The least important channels are cut first.", *waits])
         self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CHECKED = "A .pt file that stock Ultralytics loads, checked in a clean process before it is put there."
 PRUNED = f"{CHECKED}\nNow: pruned, the channels are gone. Tab: masked, same shapes, removed channels zero."
 MASKED = f"{CHECKED}\nNow: masked, same shapes, removed channels zero. Tab: pruned, the channels are gone."
+FOLDER = "A folder with plan.yaml, model.safetensors and about.json, which tp.load reads into a freshly built module."
 REDACT, RECOVERED = "redact ", "recovered"
 RECOVERIES_OF_A_CUT = ("reconstruct", "recalibrate", "finetune")
 MODEL_SUFFIXES, PLAN_SUFFIXES = (".pt",), (".yaml", ".yml")
@@ -147,6 +148,9 @@ class FileController(Controller):
     def write(self) -> None:
         """Ask for a path, then save the model; Tab switches to the masked one."""
         place, masked = self.opening.output, self.opening.masked_file
+        if self.state.checkpoint.opening.module:
+            self.ask_place("Write the pruned module to", self._way(FOLDER), place, self.engine.write)
+            return
         ways = ((PRUNED, place), (MASKED, masked))
         at = 0
 

@@ -53,7 +53,8 @@ def waiting_line(name: str, what: str, width: int) -> Text:
 
 def _identity(model: ModelInfo, width: int) -> Text:
     dot = f" {GLYPHS.dot} "
-    facts = [f"{model.family} {model.task}", f"{model.classes} classes", str(model.imgsz)]
+    sizes = [f"{model.classes} classes", str(model.imgsz)] if model.imgsz else []
+    facts = [f"{model.family} {model.task}", *sizes]
     name = Path(model.path).name
     while facts and cell_len(name + "  " + dot.join(facts)) > width:
         facts.pop()
@@ -279,7 +280,7 @@ class FooterBar(Lines):
             leading = ", ".join(filter(None, (marked, f"multiples of {rounding}" if rounding > 1 else "")))
             shown_here = {*FOOTER, *PANE_WORDS.get(view.pane, ())}
             asked = [action for action in registry if action.id in shown_here or action.pane == view.pane]
-            disabled = {action.id for action in asked if action.disabled_reason(state)}
+            disabled = {action.id for action in asked if action.why_disabled(state)}
             return footer_lines(registry, width, height, leading, view.pane, disabled)
 
         def draw() -> None:

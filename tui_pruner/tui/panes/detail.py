@@ -304,9 +304,8 @@ def _dry_run(state: AppState) -> Text:
     if not result.ok:
         return Text.assemble(label, (f"{GLYPHS.bad} {result.error}", colours.BAD))
     side = state.opened.model.imgsz
-    return Text.assemble(
-        label, (GLYPHS.good, colours.GOOD), (f" the shapes fit at {side}{GLYPHS.times}{side}, {duration(result.seconds)}", colours.MUTED)
-    )
+    size = f" at {side}{GLYPHS.times}{side}" if side else ""
+    return Text.assemble(label, (GLYPHS.good, colours.GOOD), (f" the shapes fit{size}, {duration(result.seconds)}", colours.MUTED))
 
 
 def _summary(row: Row, state: AppState, width: int) -> list[Text]:

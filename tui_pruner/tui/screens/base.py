@@ -57,7 +57,7 @@ class ActionScreen(Screen[None], inherit_bindings=False):
         if move := self.registry.move(id):
             move(*arguments)
         elif action := self.registry.find(id):
-            if reason := action.disabled_reason(self.store.state):
+            if reason := action.why_disabled(self.store.state):
                 self.dialogs.say(reason, "warning")
             else:
                 action.run(*arguments)
@@ -75,7 +75,7 @@ class ActionScreen(Screen[None], inherit_bindings=False):
 
     def help_of(self, action: Action) -> str:
         """An action's help, with the reason if it is disabled."""
-        reason = action.disabled_reason(self.store.state)
+        reason = action.why_disabled(self.store.state)
         return f"{action.help} Not now: {reason}." if reason else action.help
 
     def help_actions(self) -> Sequence[tuple[Action, str]]:
@@ -84,4 +84,4 @@ class ActionScreen(Screen[None], inherit_bindings=False):
 
         state = self.store.state
         found = [(action, self.registry.find(action.id)) for action in ACTIONS]
-        return [(own or action, own.disabled_reason(state) if own else "") for action, own in found]
+        return [(own or action, own.why_disabled(state) if own else "") for action, own in found]

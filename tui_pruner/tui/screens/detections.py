@@ -293,7 +293,7 @@ class Detections(ActionScreen, inherit_bindings=False):
         told = changed_lines(image, reason) if image is not None else []
         self.query_one("#changes", Lines).draw(lambda width, _: [line for text, style in told for line in wrapped(text, width, style)][:4])
         own = [action for action in self.registry if action.footer]
-        off = {action.id for action in own if action.disabled_reason(self.store.state)}
+        off = {action.id for action in own if action.why_disabled(self.store.state)}
         self.query_one("#detections-footer", Lines).draw(lambda width, _: [fitting(with_short_labels(own, width), width, disabled=off)])
 
     def _draw_side(self, side: str, title: str, image: DetectedImage | None, drawn: bool) -> None:

@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.worker import Worker, WorkerState
 
-from tui_pruner.domain.formatting import clock
+from tui_pruner.domain.formatting import clock, running_code_of
 from tui_pruner.engine.processes import kill_group, start_engine
 from tui_pruner.storage.error_log import keep_traceback, one_line
 from tui_pruner.tui.controllers import ACTIONS
@@ -48,7 +48,8 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         self.opening = opening
         self.automatic = automatic
         self.engine: EngineSession | None = None
-        self.notes: list[Note] = []
+        names = opening.module
+        self.notes: list[Note] = [(running_code_of(opening.model, names["inputs"], names["forward"]), None)] if names else []
         self.doing = f"loading {opening.name}"
         self.asking = False
         self._began = time.monotonic()

@@ -1,0 +1,150 @@
+"""The app on any module: cut, proved, written and resumed; keys for what a module has not say why."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import tui_pruner as tp
+from tests.tui.helpers import Desk
+from tui_pruner.storage.sessions import session_to_resume, sessions
+from tui_pruner.tui.actions import NOT_FOR_MODULES
+from tui_pruner.tui.controllers import ACTIONS
+from tui_pruner.tui.opening import Opening, recent_checkpoints
+from tui_pruner.tui.screens.prompts import PathPrompt
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SOURCE = """
+import torch
+from torch import nn
+
+def build():
+    print("built", flush=True)
+    torch.manual_seed({seed})
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        return self.head(self.backbone(x).relu())
+
+def inputs():
+    return (torch.ones(2, 3, 12, 16),)
+"""
+NAMES = {"inputs": "app_net:inputs", "weights": None, "forward": "", "approximate": False}
+OPENING = Opening("app_net:build", module=NAMES)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the module's code, current for the app and its engine."""
+    (tmp_path / "app_net.py").write_text(SOURCE.format(seed=0))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+async def apply_half(desk: Desk) -> None:
+    """Half of the first layer as a proved step."""
+    await desk.go("0")
+    await desk.press("5", "0", "enter")
+    await desk.previewed()
+    await desk.press("a")
+    await desk.until(lambda: len(desk.state.session.steps) == 1 and desk.state.session.steps[0].proof is not None, "the proof")
+
+
+async def test_module_is_cut_proved_written_and_resumed(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        assert "running the code of app_net:build and app_net:inputs" in desk.state.notes[0][0]
+        assert "app_net:build" in desk.text and "Sequential module" in desk.text and "0 classes" not in desk.text
+        await apply_half(desk)
+        assert desk.state.session.steps[0].proof.equal
+        assert "prune --model app_net:build --inputs app_net:inputs --cut 0=50% -o" in desk.controllers.copy.texts()[-1][2]
+        await desk.press("w")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the prompt")
+        assert "app_net-build-pruned.tp" in desk.text and "model.safetensors" in desk.text and "Tab" not in desk.text
+        await desk.press("enter")
+        await desk.until(lambda: any("wrote app_net-build-pruned.tp" in note for note, _ in desk.state.notes), "the folder")
+        assert not desk.state.session.unsaved
+        await desk.press("u")
+        await desk.until(lambda: not desk.state.session.steps, "the step undone")
+        await desk.press("ctrl+r")
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the step redone")
+        await desk.until(lambda: bool(sessions() and sessions()[0].steps), "the kept session")
+    net = importlib.import_module("app_net")
+    assert tp.load("app_net-build-pruned.tp", net.build())[0].out_channels == 8
+    assert recent_checkpoints() == []
+
+    saved = session_to_resume()
+    assert (saved.model, saved.module) == ("app_net:build", NAMES)
+    async with start(opening=Opening.of(saved)) as desk:
+        await desk.until(lambda: len(desk.state.session.steps) == 1, "the resumed step")
+        assert any("back in the session" in said for said in desk.said)
+    (project / "app_net.py").write_text(SOURCE.format(seed=1))
+    async with start(opening=Opening.of(session_to_resume())) as desk:
+        assert any("not resumed: app_net:build gives other weights than" in said for said in desk.said)
+        assert not desk.state.session.steps
+    assert session_to_resume().id == saved.id and session_to_resume().steps == 1
+
+
+async def test_keys_for_what_a_module_has_not_say_why(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        await desk.until(lambda: desk.text.count("validate") > 0, "the footer")
+        keys = {action.id: action.keys.split(",")[0] for action in ACTIONS if action.keys and not action.pane}
+        barred = {id: keys[id] for id in NOT_FOR_MODULES if id in keys}
+        assert {"validate", "scan", "recover", "export", "compress", "latency", "detections", "keep-classes", "flow"} <= barred.keys()
+        for id, key in barred.items():
+            desk.app.clear_notifications()
+            await desk.press(key)
+            assert desk.said == [NOT_FOR_MODULES[id]], id
+            assert desk.app.screen is desk.bench and not desk.queue.busy, id
+        assert NOT_FOR_MODULES.keys() <= {action.id for action in ACTIONS}
+
+
+async def test_every_other_key_works_or_says_why(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        await apply_half(desk)
+        for action in ACTIONS:
+            if action.pane or action.id in ("quit", "suspend", "copy"):
+                continue
+            desk.run(action.id)
+            await desk.pilot.pause()
+            while desk.app.screen is not desk.bench:
+                await desk.press("escape")
+            if desk.view.sliding:
+                await desk.press("escape")
+        assert not desk.queue.jobs and desk.app._exception is None
+
+
+async def test_target_is_of_sizes_only(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        await desk.press("t")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+        assert "latency" not in desk.text and "With data" not in desk.text
+        await desk.press("ctrl+u", *"latency=50%", "enter")
+        await desk.until(lambda: "a module is not timed here" in " ".join(desk.text.split()), "the fault")
+        await desk.press("ctrl+u", *"params=60%", "enter")
+        await desk.until(lambda: bool(desk.state.pending), "the cuts")
+        await desk.previewed()
+        assert desk.state.after.parameters <= 0.6 * desk.state.origin.parameters
+        await desk.press("i")
+        await desk.until(lambda: "Importance" in desk.text, "the criteria")
+        assert "Taylor" not in desk.text and "FPGM" in desk.text
+
+
+async def test_blocks_may_be_called_like_sections(start, project: Path):
+    async with start(opening=Opening("app_net:Named", module=NAMES)) as desk:
+        assert [row.key for row in desk.tree.rows] == ["all blocks", "backbone", "head"]
+        desk.filter("backbone")
+        assert [row.key for row in desk.tree.shown] == ["all blocks", "backbone"]
+        await desk.press("escape")
+        await desk.go("backbone")
+        await desk.press("5", "0", "enter")
+        await desk.previewed()
+        assert desk.state.preview.layers["head"].in_after == 8
