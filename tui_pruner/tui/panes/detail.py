@@ -221,7 +221,8 @@ def _surroundings(row: Row, state: AppState, width: int) -> list[Text]:
     told = [("Block", _named(block.index, state))]
     told += [("" if number else "reads", _named(index, state)) for number, index in enumerate(block.from_)]
     told += [("" if number else "read by", _named(index, state)) for number, index in enumerate(readers)]
-    told += [] if readers else [("read by", "nothing: it is an output")]
+    if not readers and any(other.from_ for other in blocks):  # of a module, what its blocks read is not known
+        told.append(("read by", "nothing: it is an output"))
     told += [("" if number else "takes", line.plain) for number, line in enumerate(_times(state, block.name, width - LABEL - 3))]
     costs = sorted((state.weight(other)[1] for other in state.layers.values()), reverse=True)
     told.append(("FLOPs", f"rank {costs.index(state.weight(layer)[1]) + 1} of {plural(len(costs), 'layer')}"))

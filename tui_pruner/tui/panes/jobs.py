@@ -39,8 +39,10 @@ class Activity:
     now: float = 0.0
 
 
-def jobs_title(automatic: bool, refitting: bool = False, data: bool = True) -> str:
-    """The pane's title, with the switches; without `data` nothing follows a step."""
+def jobs_title(automatic: bool, refitting: bool = False, data: bool = True, module: bool = False) -> str:
+    """The pane's title, with the switches; without `data` nothing follows a step, and a `module` has no switches."""
+    if module:
+        return "Jobs"
     switches = switch_text(automatic, refitting)
     if (automatic or refitting) and not data:
         switches = f"{switches.removesuffix(' on')}{',' if refitting else ''} no data yet ({key_of('choose-data')})"
@@ -363,8 +365,9 @@ class JobsPane(Pane, inherit_bindings=False):
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Observe the jobs of a session."""
         state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", "scan", JOBS, BEAT, COLOURS)
-        store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data)))
+        module = bool(state.checkpoint.opening.module)
+        store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data), module))
 
-    def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True) -> None:
+    def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True, module: bool = False) -> None:
         """Draw the jobs."""
-        self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting, data))
+        self.draw(lambda width, height: job_lines(work, width, height), jobs_title(automatic, refitting, data, module))

@@ -104,7 +104,7 @@ class LoadingScreen(Screen[None], inherit_bindings=False):
         what = "not loaded until you answer" if self.asking else loading
         self.query_one("#header", Lines).draw(lambda width, _: [waiting_line(self.opening.name, what, width)])
         work = Activity(doing=self.doing, notes=self.notes, beat=self._beats)
-        self.query_one("#jobs", JobsPane).show(work, self.automatic)
+        self.query_one("#jobs", JobsPane).show(work, self.automatic, module=bool(self.opening.module))
         self.query_one("#too-small", Lines).draw(too_small(self.size))
 
     def wait_for_answer(self) -> None:
