@@ -113,8 +113,9 @@ def trace_model(
     Raises:
         TraceError: the model's forward failed, or did not end.
     """
-    skeleton = without_weights(model)
-    return skeleton, traced(skeleton, given or smallest_input(model), approximate, watched)
+    with without_garbage_collection():
+        skeleton = without_weights(model)
+        return skeleton, traced(skeleton, given or smallest_input(model), approximate, watched)
 
 
 def trace_checkpoint(checkpoint: Checkpoint) -> tuple[nn.Module, CouplingMap]:

@@ -360,7 +360,8 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
             labels = [found for tensor in tensors if tensor is not None and (found := watch.known(tensor)) is not None]
             changed += [(state, name, state[name], ReadWidth(state[name], watch, (labels,))) for name in names]
         elif naming and not adapted and not is_plain(module):
-            held = ((name, value, held_in(value, path, name, watch)) for name, value in state.items() if WidthName.fits(name))
+            numbers = [(name, value) for name, value in state.items() if type(value) in NUMBERS and WidthName.fits(name)]
+            held = ((name, value, held_in(value, path, name, watch)) for name, value in numbers)
             changed += [(state, name, value, widths) for name, value, widths in held if widths is not None]
     for state, name, _, widths in changed:
         state[name] = widths
@@ -370,6 +371,10 @@ def widths_in_attributes(parts: Sequence[tuple[str, nn.Module]], watch: Watch, f
         for state, name, value, widths in changed:
             if state.get(name) is widths:  # unless the forward put something else there
                 state[name] = value
+
+
+NUMBERS = frozenset({int, tuple, list})
+"""The types of attributes that may hold integers."""
 
 
 def held_in(value: Any, path: str, name: str, watch: Watch) -> Any:
