@@ -262,6 +262,7 @@ def collect_members(record: FlowRecord, axes: Sequence[Axis], channels: Channels
     """Each group's members, axis by axis. Most axes have one group, in order; the labels of the others are sorted."""
     starts, sizes = (np.array([known[axis] for axis in axes], dtype=np.int64) for known in (record.source.starts, record.source.sizes))
     first, group, place = channels.channel[starts], channels.group, channels.place
+    # In order: the places go up by one, and so do their sums with the group, as it is the same all along.
     broken = (
         breaks(channels.channel, starts, sizes) | breaks(place, first, sizes) | (breaks(group + place, first, sizes)) | (place[first] > 0)
     )
