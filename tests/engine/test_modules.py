@@ -14,6 +14,7 @@ from tui_pruner.domain import errors
 from tui_pruner.engine.client import EngineClient
 from tui_pruner.engine.messages import CutRequest
 from tui_pruner.engine.requests import Apply, CheckShapes, Explain, Open, PlanTarget, PreviewRequest, SavePlan, Write
+from tui_pruner.storage.model_file import ModuleNames
 
 SOURCE = """
 import os
@@ -44,7 +45,7 @@ def another():
     return nn.Sequential(nn.Conv2d(3, 15 + len(builds), 3), nn.ReLU(), nn.Conv2d(15 + len(builds), 4, 1))
 """
 CUT = [CutRequest(layer="0", amount="50%")]
-NAMED = Open(path="engine_net:build", inputs="engine_net:inputs")
+NAMED = Open(path="engine_net:build", module=ModuleNames("engine_net:build", "engine_net:inputs"))
 
 
 @pytest.fixture
@@ -101,10 +102,10 @@ async def test_named_module_is_previewed_cut_proved_and_written(engine_in_projec
 
 async def test_what_cannot_be_built_or_loaded_again_is_said_in_one_sentence(client: EngineClient, project: Path):
     with pytest.raises(errors.ProgramEnd, match=r"engine_net:ending\(\) raises SystemExit 4"):
-        await client.call(Open(path="engine_net:ending", inputs="engine_net:inputs"))
+        await client.call(Open(path="engine_net:ending", module=ModuleNames("engine_net:ending", "engine_net:inputs")))
     with pytest.raises(errors.RequestError, match="nowhere cannot be imported"):
-        await client.call(Open(path="nowhere:build", inputs="engine_net:inputs"))
-    await client.call(Open(path="engine_net:another", inputs="engine_net:inputs"))
+        await client.call(Open(path="nowhere:build", module=ModuleNames("nowhere:build", "engine_net:inputs")))
+    await client.call(Open(path="engine_net:another", module=ModuleNames("engine_net:another", "engine_net:inputs")))
     await client.call(Apply(requests=CUT))
     with pytest.raises(errors.VerificationError, match="does not load into what engine_net:another builds now"):
         await client.call(Write(path=str(project / "other.tp")))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import tui_pruner as tp
 from tests.tui.helpers import Desk
+from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.sessions import session_to_resume, sessions
 from tui_pruner.tui.actions import NOT_FOR_MODULES
 from tui_pruner.tui.controllers import ACTIONS
@@ -37,8 +39,8 @@ class Named(nn.Module):
 def inputs():
     return (torch.ones(2, 3, 12, 16),)
 """
-NAMES = {"inputs": "app_net:inputs", "weights": None, "forward": "", "approximate": False}
-OPENING = Opening("app_net:build", module=NAMES)
+NAMES = ModuleNames("app_net:build", "app_net:inputs")
+OPENING = Opening(NAMES.build, module=NAMES)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ async def test_module_is_cut_proved_written_and_resumed(start, project: Path):
     assert recent_checkpoints() == []
 
     saved = session_to_resume()
-    assert (saved.model, saved.module) == ("app_net:build", NAMES)
+    assert (saved.model, saved.module) == ("app_net:build", asdict(NAMES))
     async with start(opening=Opening.of(saved)) as desk:
         await desk.until(lambda: len(desk.state.session.steps) == 1, "the resumed step")
         assert any("back in the session" in said for said in desk.said)
@@ -140,7 +142,7 @@ async def test_target_is_of_sizes_only(start, project: Path):
 
 
 async def test_blocks_may_be_called_like_sections(start, project: Path):
-    async with start(opening=Opening("app_net:Named", module=NAMES)) as desk:
+    async with start(opening=Opening("app_net:Named", module=replace(NAMES, build="app_net:Named"))) as desk:
         assert [row.key for row in desk.tree.rows] == ["all blocks", "backbone", "head"]
         desk.filter("backbone")
         assert [row.key for row in desk.tree.shown] == ["all blocks", "backbone"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tui_pruner.domain.errors import OutputError, PrunerError, RequestError, out_of_memory
+from tui_pruner.domain.errors import OutputError, RequestError
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -293,21 +293,3 @@ def points_of(points: Any) -> list[list[str]]:
     """
     given = [points] if isinstance(points, str) or not isinstance(points, Iterable) else points
     return [texts(point, 'targets such as "flops=70%"') for point in given]
-
-
-@contextmanager
-def run_on_batches() -> Iterator[None]:
-    """Turn what a model's forward raises on a user's batches into words.
-
-    Raises:
-        RequestError: it did.
-    """
-    try:
-        yield
-    except PrunerError:
-        raise
-    except (RuntimeError, TypeError, ValueError, LookupError) as error:
-        if out_of_memory(error):
-            raise
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:LONGEST]
-        raise RequestError(f"the model does not run on these batches ({said}): give them as its forward reads them") from error

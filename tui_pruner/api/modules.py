@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python, run_on_batches
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python
 from tui_pruner.api.session import Session
 from tui_pruner.domain.errors import PlanError, RequestError, user_code
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tui_pruner.core.model.analysis import Analysis
-    from tui_pruner.core.model.inputs import Inputs
     from tui_pruner.core.pruning.plan import Plan, Step
     from tui_pruner.core.recovery.reconstruction import Recovered
     from tui_pruner.engine.search_messages import PlanPoint
@@ -110,19 +109,21 @@ class ModuleSession(Session):
         return cast("OpenedModule", self.checkpoint)
 
     def evaluate(self) -> float:
-        """Return the metric of the model as it is now, by the function `evaluate` of `tp.open`.
+        """Return the metric of the model as it is now, by the function `evaluate` of `tp.open`: a mean where it gives several.
 
         Raises:
             RequestError: none was given, or it returns no number.
             ProgramEnd: it would have ended this program.
         """
+        from tui_pruner.jobs.module_figures import figures_in
+
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")
         model = self.model()
         with user_code("evaluate"):
             measured: Any = self._evaluate(model)
         try:
-            return float(measured)
+            return next(iter(figures_in(measured, "").metrics.values()))
         except (TypeError, ValueError, RuntimeError):
             raise RequestError(f"evaluate gives a {type(measured).__name__}: have it return a number") from None
 
@@ -146,7 +147,8 @@ class ModuleSession(Session):
         from tui_pruner.core.pruning.importance import FROM_LABELS
         from tui_pruner.core.search.targets import parse_target
         from tui_pruner.domain.criteria import REPAIR, demand_criterion
-        from tui_pruner.frameworks.plain.module import apart, calibrate_by_loss, planned_by, planned_on
+        from tui_pruner.frameworks.plain.batches import apart, on_batches, planned_on, scores_by_loss, usable_batches
+        from tui_pruner.frameworks.plain.module import planned_by
 
         demand_count("images", images)
         if criterion is not None:
@@ -161,12 +163,11 @@ class ModuleSession(Session):
             if self._loss is None:
                 raise RequestError(f"the criterion {criterion} needs a loss: open the module with loss=function(model, batch)")
             with unchanged_chance():
-                calibrate_by_loss(analysis, enough(data, images), self._loss, self.module.device)
+                analysis.ranking.calibrate(scores_by_loss(analysis, enough(data, images), self._loss, self.module.device))
             return self._append(planned_by(analysis, base, aims, criterion or "l2"))
-        working, held_out = apart(self._batches(data, images))
-        with unchanged_chance(), run_on_batches():
-            step = planned_on(analysis, base, aims, working, held_out, self.module.device, criterion or REPAIR)
-        return self._append(step)
+        batches = apart(usable_batches(self.module, data, images))
+        with on_batches():
+            return self._append(planned_on(analysis, base, aims, batches, self.module.device, criterion or REPAIR).step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
         """Not supported for modules: plan several targets one by one, with `target` and `undo`.
@@ -188,19 +189,14 @@ class ModuleSession(Session):
             RequestError: nothing was cut, no batch was given, or the batches do not end.
             ProofError: the cut is not proved.
         """
-        from tui_pruner.core.pruning.surgery import by_tensor, scaled_queries
-        from tui_pruner.core.recovery.reconstruction import recover
-        from tui_pruner.frameworks.plain.module import independent
+        from tui_pruner.frameworks.plain.batches import on_batches, refitted, usable_batches
 
         if not self._steps.steps:
             raise RequestError("nothing to refit: apply a step first")
-        working, judges = self._batches(batches), self._batches(held_out, needed=False)
-        kept, device = by_tensor(self._steps.removal.stays(self._steps.analysis.coupling)), self.module.device
-        original, pruned = (independent(model).to(device) for model in (self.module.model, self._proved()))
-        queries = scaled_queries(self._steps.analysis.coupling, self._steps.removal)
-        scaled = {name for query, _ in queries for name in query.parameters}  # a refit to the original's values would undo the scale
-        with unchanged_chance(), run_on_batches():
-            self._refit = recover(original, pruned, kept, working, judges, frozen=scaled)
+        working, judges = usable_batches(self.module, batches), usable_batches(self.module, held_out, needed=False)
+        pruned = self._proved()
+        with on_batches():
+            self._refit = refitted(self._steps, pruned, working, judges)
         return self._refit
 
     def model(self) -> nn.Module:
@@ -245,22 +241,6 @@ class ModuleSession(Session):
         save_proved(self._steps, place, refit=self._refit, force=force)
         self._steps.mark_written()
         return place
-
-    def _batches(self, batches: Any, images: int | None = None, needed: bool = True) -> list[Inputs]:
-        """Batches as arguments, with at most this many samples, in a precision that can be computed in.
-
-        Raises:
-            RequestError: there is none, they do not end, or an item is not a batch.
-        """
-        from tui_pruner.core.model.inputs import batches_of, ending, enough
-        from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
-
-        of_images = self.module.inputs is not None and self.module.inputs.forward in set(FORWARDS.values())
-        given = ending(batches) if images is None else enough(batches, images)
-        found = [in_a_batch(batch) if of_images else batch for batch in batches_of(given, self.module.inputs)]
-        if needed and not found:
-            raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
-        return [batch.computable() for batch in found]
 
 
 def unchanged_chance() -> Any:

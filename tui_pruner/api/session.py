@@ -267,6 +267,7 @@ class Session:
         from tui_pruner.core.pruning.proved_cut import with_some_classes
         from tui_pruner.core.pruning.surgery import by_tensor
         from tui_pruner.core.recovery.reconstruction import recover
+        from tui_pruner.frameworks.plain.batches import on_batches
         from tui_pruner.frameworks.ultralytics.contents import FROZEN
 
         if not self._steps.steps:
@@ -278,7 +279,7 @@ class Session:
         original = with_some_classes(self.checkpoint, analysis.coupling, self._steps.removal).model
         kept = by_tensor(self._steps.removal.stays(analysis.coupling))
         frozen = {name for name, _ in original.named_parameters() if FROZEN in name}
-        with arguments.run_on_batches():
+        with on_batches():
             self._refit = recover(original, self._proved(), kept, batches, held_out, frozen=frozen)
         return self._refit
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tui_pruner.engine.messages import Message
+from tui_pruner.storage.model_file import ModuleNames
 
 
 class JobParameters(Message):
-    """Parameters of every job on a checkpoint and a data set: the first `images` of a seeded order of its validation images."""
+    """Parameters of every job on a checkpoint and a data set: the first `images` of a seeded order of its validation images.
+
+    `module`: where the checkpoint is any module. `checkpoint` is then the name of what builds it, or a folder that was written from it.
+    """
 
     checkpoint: str
     sha256: str
@@ -18,6 +22,7 @@ class JobParameters(Message):
     device: str = ""
     classes: int | None = None
     seed: int = 0
+    module: ModuleNames | None = None
 
 
 class ValidationParameters(JobParameters):

@@ -24,6 +24,7 @@ from tui_pruner.engine.messages import (
     WriteResult,
 )
 from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
+from tui_pruner.storage.model_file import ModuleNames
 
 Answer = TypeVar("Answer", bound=Message)
 KINDS: dict[str, type[EngineRequest[Any]]] = {}
@@ -50,14 +51,11 @@ class EngineRequest(Message, Generic[Answer]):
 class Open(EngineRequest[OpenResult]):
     """Read and trace a checkpoint, and replay a plan on it; its first `steps` steps are applied, the others can be redone.
 
-    With `inputs` it is any module, by the names that `--model` (`path`), `--inputs`, `--weights` and `--forward` take.
+    With `module` it is any module, by the names of its code; `path` is then that of what builds it.
     """
 
     path: str
-    inputs: str = ""
-    weights: str | None = None
-    forward: str = ""
-    approximate: bool = False
+    module: ModuleNames | None = None
     imgsz: int | None = None
     classes: int | None = None
     plan: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, Field
 
 from tui_pruner.engine.job_messages import JobParameters
 from tui_pruner.engine.messages import Message
+from tui_pruner.storage.model_file import ModuleNames
 
 
 class GateParameters(JobParameters):
@@ -232,6 +233,7 @@ class BenchParameters(Message):
     blocks: bool = False
     suggest: bool = False
     device: str = ""
+    module: ModuleNames | None = None
 
 
 class BlockLatency(Message):

@@ -110,11 +110,11 @@ def flow_view(block: BlockFlow) -> requests.FlowView:
 
 def named_module(asked: requests.Open) -> NamedModule | None:
     """The module that a request names; None where it is for a file."""
-    if not asked.inputs:
+    if asked.module is None:
         return None
     from tui_pruner.frameworks.plain.named_module import NamedModule  # late: no file waits for it
 
-    return NamedModule(asked.path, asked.inputs, Path(asked.weights) if asked.weights else None, forward=asked.forward)
+    return NamedModule(asked.module)
 
 
 Say = Callable[[str, Message], None]
@@ -169,7 +169,7 @@ class Service:
         """Read, trace, and replay a plan; its first `steps` steps are applied, the others can be redone."""
         started = time.perf_counter()
         source = named_module(asked)
-        analysis = source.analysis(asked.approximate) if source else analyse(open_model(asked.path, asked.classes), asked.imgsz)
+        analysis = source.analysis() if source else analyse(open_model(asked.path, asked.classes), asked.imgsz)
         session = PruningSession(analysis)
         if asked.plan:
             session.load(asked.plan)
@@ -363,8 +363,10 @@ class Service:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
-            if self._source is not None and not (asked.mask or asked.scratch):
-                size, digest = self._source.save(session, steps, asked.path, asked.force)
+            if self._source is not None and not asked.mask:
+                size, digest = self._source.save(session, steps, asked.path, asked.force or asked.scratch)
+                if not asked.scratch:
+                    session.written = tuple(applied.step for applied in steps)
                 return WriteResult(output=asked.path, sha256=digest, bytes=size, checks=[Check(name="loads", ok=True, detail="")])
             made = cut_prove_write(session, asked.path, steps=steps, mask=asked.mask, force=asked.force, on_progress=on_progress)
         except ProofError:

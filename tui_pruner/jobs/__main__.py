@@ -60,12 +60,15 @@ class JobLog:
 class Kind(NamedTuple):
     """A kind of job: its parameters' class in `tui_pruner.engine`, and the module of its function `(parameters, on_progress) -> Message`.
 
+    `on_modules`: the module of the function of the same name that does it on any module of the user's; empty where that cannot be done.
+
     Both are named, and imported only by the job that runs: the classes of all kinds take longer to build than the rest of this file.
     """
 
     message: str
     module: str
     function: str
+    on_modules: str = ""
 
     @property
     def parameters(self) -> type[Message]:
@@ -75,21 +78,22 @@ class Kind(NamedTuple):
         return found
 
 
+FIGURES, STAGES = "tui_pruner.jobs.module_figures", "tui_pruner.jobs.module_stages"
 KINDS = {
-    "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation"),
+    "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation", FIGURES),
     "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate"),
-    "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration"),
+    "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration", STAGES),
     "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
     "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report"),
-    "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench"),
+    "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench", FIGURES),
     "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
-    "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning"),
-    "scan": Kind("search_messages.ScanParameters", "tui_pruner.jobs.scan.scan", "run_scan"),
+    "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning", STAGES),
+    "scan": Kind("search_messages.ScanParameters", "tui_pruner.jobs.scan.scan", "run_scan", FIGURES),
     "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search"),
-    "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction"),
-    "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning"),
-    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning"),
+    "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction", STAGES),
+    "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning", STAGES),
+    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning", STAGES),
     "compress": Kind("recovery_messages.CompressParameters", "tui_pruner.jobs.compress", "run_compression"),
     "recalibrate": Kind("recovery_messages.RecalibrationParameters", "tui_pruner.jobs.recover", "run_recalibration"),
 }
@@ -129,7 +133,10 @@ def _work(kinds: Mapping[str, Kind], arguments: list[str], line: bytes, wire: Me
     parameters = kind.parameters.from_json(line)
     job_log = JobLog()
     job_log.begin(arguments[0], parameters)
-    function = getattr(importlib.import_module(kind.module), kind.function)
+    place = kind.module if getattr(parameters, "module", None) is None else kind.on_modules
+    if not place:
+        raise JobError(f"{arguments[0]} is for checkpoints of Ultralytics, not for a module")
+    function = getattr(importlib.import_module(place), kind.function)
 
     def on_progress(progress: JobProgress) -> None:
         job_log.follow(progress)

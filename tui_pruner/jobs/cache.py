@@ -202,7 +202,8 @@ def read(file: Path) -> dict[str, Any] | None:
 def digest(kind: str, parameters: Message, content: str = "") -> str:
     """Return a stage's key: a digest of all that its result depends on; `content`: the images and labels."""
     versions = {"program": __version__, "ultralytics": importlib.metadata.version("ultralytics")}
-    parts = {"kind": kind, **versions, **parameters.model_dump(exclude=NEVER_DECIDES), "content": content}
+    asked = {name: value for name, value in parameters.model_dump(exclude=NEVER_DECIDES).items() if (name, value) != ("module", None)}
+    parts = {"kind": kind, **versions, **asked, "content": content}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tui_pruner.core.model.analysis import Analysis
     from tui_pruner.core.model.checkpoint import Checkpoint
+    from tui_pruner.core.model.inputs import Inputs
     from tui_pruner.core.model.latency import Interval, Timing
     from tui_pruner.core.pruning.removal import Removal
     from tui_pruner.core.search.planner import LatencyFound, Measure, Planner
@@ -54,11 +55,9 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
     models = [deployed(planned(one, entry), device) for one, entry in zip(checkpoints, parameters.models, strict=True)]
     images = [batch_for(one.model, parameters.batch, side, device) for one in checkpoints]
 
-    def told(doing: str) -> Callable[[int], None]:
-        return lambda run: on_progress(JobProgress(done=run, total=parameters.runs, doing=doing))
-
-    timings = time_in_turns(models, images, parameters.runs, told("timing"))
-    blocks = time_blocks(models, images, parameters.runs, told("timing blocks")) if parameters.blocks else [{} for _ in models]
+    timings = time_in_turns(models, images, parameters.runs, followed("timing", parameters, on_progress))
+    follow = followed("timing blocks", parameters, on_progress)
+    blocks = time_blocks(models, images, parameters.runs, follow) if parameters.blocks else [{} for _ in models]
     suggestions = [suggested(models[0], model, batch, parameters, on_progress) for model, batch in zip(models, images, strict=True)]
     shared: dict[str, Any] = {
         "imgsz": side,
@@ -74,6 +73,11 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
         ],
         notes=[] if side == asked else [f"image side {asked} rounded up to {side}, a multiple of the stride"],
     )
+
+
+def followed(doing: str, parameters: BenchParameters, on_progress: OnProgress) -> Callable[[int], None]:
+    """Report each run of a measurement."""
+    return lambda run: on_progress(JobProgress(done=run, total=parameters.runs, doing=doing))
 
 
 def opened_model(entry: ModelToTime, on_progress: OnProgress) -> Checkpoint:
@@ -92,7 +96,7 @@ def planned(checkpoint: Checkpoint, entry: ModelToTime) -> nn.Module:
 
 
 def suggested(
-    original: nn.Module, model: nn.Module, batch: Tensor, parameters: BenchParameters, on_progress: OnProgress
+    original: nn.Module, model: nn.Module, batch: Tensor | Inputs, parameters: BenchParameters, on_progress: OnProgress
 ) -> list[WidthSuggestion]:
     """Widths at which layers that are narrower than the reference's are faster."""
     from tui_pruner.core.model.latency import faster_widths

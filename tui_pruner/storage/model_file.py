@@ -1,10 +1,11 @@
-"""Checks of a model's name and of its file's beginning, without any library: missing, unreadable, no archive, or an architecture."""
+"""How a model is named, and checks of its file's beginning, without any library: missing, unreadable, no archive, or an architecture."""
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +35,26 @@ ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The name of a function that builds a module, such as package.module:build."""
+
+
+@dataclass(frozen=True)
+class ModuleNames:
+    """The names of a module's code, each as package.module:attribute: what builds it, its inputs, and the functions that jobs call.
+
+    `weights`: a file of safetensors, or a folder that was written from the module. `forward`: what runs in place of its own.
+    `batches` gives batches of its inputs, `evaluate` figures of a module, `loss` the loss of a module on a batch, and `train` trains one;
+    each is empty where there is none, and what needs it cannot be done.
+    """
+
+    build: str
+    inputs: str
+    weights: str | None = None
+    forward: str = ""
+    approximate: bool = False
+    batches: str = ""
+    evaluate: str = ""
+    loss: str = ""
+    train: str = ""
 
 
 def is_architecture(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,7 @@ from tui_pruner.domain.formatting import legible
 from tui_pruner.engine.processes import kill_group
 from tui_pruner.storage.atomic import remove_leftovers
 from tui_pruner.storage.error_log import keep_traceback, one_line
+from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.settings import Config
 from tui_pruner.storage.trust import fingerprint
 from tui_pruner.storage.trust import remember as trust
@@ -314,7 +315,7 @@ async def run_app(
     device: str = "",
     plan: dict[str, Any] | None = None,
     saved: SavedSession | None = None,
-    module: Mapping[str, Any] | None = None,
+    module: ModuleNames | None = None,
     config: Config = Config(),  # noqa: B008 (it is frozen)
 ) -> int:
     """Run the app until the user quits; return the exit status.
@@ -327,7 +328,7 @@ async def run_app(
     if saved is not None:
         opening = Opening.of(saved)
     elif model is not None:
-        opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan, module=module or {})
+        opening = Opening(model, imgsz or settings.imgsz, classes, data, images or settings.images, device, plan, module=module)
     app = PrunerApp(opening, config, hinting=first_run.is_now(), engine=engine)
     status = await app.run_async()
     return status if isinstance(status, int) else app.return_code or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.criteria import NEED_DATA
@@ -130,11 +130,18 @@ def steps_command(state: AppState, output: str, mask: bool = False) -> str:
     return command_line([PROGRAM, "prune", *model_words(state), *steps_of(state), *kind, "-o", output])
 
 
-def model_words(state: AppState) -> list[str]:
-    """The open model on a command line: a file, or the names of a module as options."""
-    options = state.checkpoint.opening.module
-    given = [word for name, value in options.items() if value for word in (f"--{name}", *([] if value is True else [str(value)]))]
-    return ["--model", state.opened.model.path, *given] if options else [state.opened.model.path]
+OPTIONS = {"build": "--model"}
+FUNCTIONS = ("batches", "evaluate", "loss", "train")
+"""Names of a module that only some commands take."""
+
+
+def model_words(state: AppState, *functions: str) -> list[str]:
+    """The open model on a command line: a file, or the names of a module as options, with those of these functions."""
+    names = state.checkpoint.opening.module
+    if names is None:
+        return [state.opened.model.path]
+    options = {name: value for name, value in asdict(names).items() if value and (name not in FUNCTIONS or name in functions)}
+    return [word for name, value in options.items() for word in (OPTIONS.get(name, f"--{name}"), *([] if value is True else [str(value)]))]
 
 
 def steps_of(state: AppState) -> list[str]:

@@ -239,8 +239,9 @@ class EngineSession:
     async def _open(self, process: asyncio.subprocess.Process | None) -> OpenResult:
         opening = self._opening
         await self._client.start(process)
-        options = {"imgsz": opening.imgsz, "classes": opening.classes, **opening.module}
-        asked = requests.Open(path=opening.model, plan=self._plan, steps=self._steps, **options)
+        asked = requests.Open(
+            path=opening.model, module=opening.module, imgsz=opening.imgsz, classes=opening.classes, plan=self._plan, steps=self._steps
+        )
         return await self._client.call(asked)
 
     async def _answer(self, ask: Awaitable[Answer], limit: float | None = None) -> Answer:

@@ -6,14 +6,14 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import plural
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
+from tui_pruner.storage.model_file import ModuleNames
 
 if TYPE_CHECKING:
     from tui_pruner.domain.lineage import Stage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Opening:
     """A checkpoint, or a module by the name of what builds it, with the settings that it is opened and validated with.
 
-    `module`: the other fields of `requests.Open` that a module has; empty for a file.
+    `module`: the names of a module's code; None for a file.
     `lineage`: the stages of the session that it follows; `kept`: its file's earlier sessions, read while it was loaded.
     """
 
@@ -38,7 +38,7 @@ class Opening:
     saved: SavedSession | None = None
     lineage: tuple[Stage, ...] = ()
     kept: KeptSessions | None = None
-    module: Mapping[str, Any] = field(default_factory=dict)
+    module: ModuleNames | None = None
 
     def resuming(self, saved: SavedSession) -> Opening:
         """The same options, to resume a kept session."""
@@ -47,7 +47,8 @@ class Opening:
     @classmethod
     def of(cls, saved: SavedSession) -> Opening:
         """The options of a kept session."""
-        return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved, module=saved.module)
+        module = ModuleNames(**{**saved.module, "build": saved.model}) if saved.module else None
+        return cls(saved.model, saved.imgsz, saved.classes, saved.data, saved.images, saved.device, saved=saved, module=module)
 
     @property
     def name(self) -> str:

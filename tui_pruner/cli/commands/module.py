@@ -14,6 +14,7 @@ from tui_pruner.cli.options import Ascii, Calm, Colours, Criterion, Cuts, Json, 
 from tui_pruner.cli.output import change, reserved_stdout, say
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import large, running_code_of
+from tui_pruner.storage.model_file import ModuleNames
 
 if TYPE_CHECKING:
     from tui_pruner.api.modules import ModuleSession
@@ -70,23 +71,28 @@ def is_meant(arguments: list[str]) -> bool:
 
 
 def named(
-    model: str, inputs: str, trusted: list[str] | None, weights: Path | None = None, evaluate: str = "", forward: str = ""
+    model: str,
+    inputs: str,
+    trusted: list[str] | None,
+    weights: Path | None = None,
+    approximate: bool = False,
+    **functions: str,
 ) -> NamedModule:
-    """Resolve the names in the options; say whose code runs."""
+    """Resolve the names in the options; say whose code runs. `functions`: the other fields of `ModuleNames`."""
     from tui_pruner.frameworks.plain.named_module import NamedModule
     from tui_pruner.storage.trust import trust
 
     trust(trusted or ())
-    say(running_code_of(model, inputs, forward))
-    return NamedModule(model, inputs, weights, evaluate, forward)
+    say(running_code_of(model, inputs, *functions.values()))
+    return NamedModule(ModuleNames(model, inputs, str(weights) if weights else None, approximate=approximate, **functions))
 
 
-def opened(source: NamedModule, plan: Path | None = None, approximate: bool = False) -> ModuleSession:
+def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
     """Open a session on a module, with the steps of a plan file; print remarks."""
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.session import PruningSession as Steps
 
-    session = ModuleSession(Steps(source.analysis(approximate)), source.measure(), None)
+    session = ModuleSession(Steps(source.analysis()), source.measure(), source.loss())
     for note in session.notes:
         say(note)
     if plan is not None:
@@ -130,7 +136,7 @@ def open_app(
 
     trust(trusted or ())
     content = read_plan_file(plan) if plan is not None else None
-    names = {"inputs": inputs, "weights": str(weights) if weights else None, "forward": forward, "approximate": approximate}
+    names = ModuleNames(model, inputs, str(weights) if weights else None, forward, approximate)
     return launch(model, module=names, plan=content, theme=theme, ascii=ascii, calm=calm)
 
 
@@ -148,7 +154,7 @@ def inspect(
     with reserved_stdout(as_json) as output:
         from tui_pruner.engine.views import block_views, model_info
 
-        steps = opened(named(model, inputs, trusted, weights, forward=forward), approximate=approximate)._steps
+        steps = opened(named(model, inputs, trusted, weights, approximate, forward=forward))._steps
         info, blocks = model_info(steps.analysis, steps.arithmetic), block_views(steps.analysis, steps.arithmetic)
         output.document({"model": info.model_dump(), "blocks": [block.model_dump(by_alias=True) for block in blocks]})
         output.line(f"{info.path}  {info.parameters:,} parameters  {large(info.flops)} FLOPs  structure {info.sha256[:12]}")
@@ -170,7 +176,7 @@ def groups(
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.pruning.coverage import coupling_report
 
-        session = opened(named(model, inputs, trusted, weights, forward=forward), approximate=approximate)
+        session = opened(named(model, inputs, trusted, weights, approximate, forward=forward))
         report = coupling_report(session._steps.analysis)
         output.document(report)
         for group in report["groups"]:
@@ -193,7 +199,7 @@ def explain(
     with reserved_stdout(as_json) as output:
         from tui_pruner.core.pruning.explain import explain as explained
 
-        steps = opened(named(model, inputs, trusted, forward=forward), approximate=approximate)._steps
+        steps = opened(named(model, inputs, trusted, None, approximate, forward=forward))._steps
         found = explained(steps.analysis, first, second)
         output.document(dataclasses.asdict(found))
         output.line(found.summary)
@@ -222,7 +228,7 @@ def preview(
         from tui_pruner.engine.views import preview_view
 
         requests = cut_requests(cut, criterion, round_to)
-        steps = opened(named(model, inputs, trusted, weights, forward=forward), plan, approximate)._steps
+        steps = opened(named(model, inputs, trusted, weights, approximate, forward=forward), plan)._steps
         found = steps.preview(requests)
         found.demand_possible()
         view = preview_view(steps, requests, against_checkpoint=True)
@@ -260,8 +266,8 @@ def prune(
         check_folder(output, force)
         place = Path.cwd() / output  # the code of the module may change the folder
         requests = cut_requests(cut, criterion, round_to)
-        source = named(model, inputs, trusted, weights, evaluate, forward)
-        session = opened(source, approximate=approximate)
+        source = named(model, inputs, trusted, weights, approximate, forward=forward, evaluate=evaluate)
+        session = opened(source)
         source.check_deterministic(session.module.sha256)
         whole = session.size
         before = session.evaluate() if evaluate else None
@@ -317,8 +323,8 @@ def prove(
 
         demand_unfitted(pruned)
         pruned = pruned.absolute()
-        source = named(model, inputs, trusted, weights, forward=forward)
-        session = opened(source, pruned / PLAN, approximate)
+        source = named(model, inputs, trusted, weights, approximate, forward=forward)
+        session = opened(source, pruned / PLAN)
         steps = session._steps
         small = load_module(pruned, source.built()).float()
         proof = compare(session.module.model, small, steps.analysis.coupling, steps.removal, original=steps.original())

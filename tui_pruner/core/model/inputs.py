@@ -44,8 +44,12 @@ class Inputs:
         on_meta, exact = (any(map(given, read)) for given in (lambda tensor: tensor.is_meta, lambda tensor: tensor.dtype == torch.float64))
         around = mode or (KnownNumbers() if on_meta else InFloat64() if exact else nullcontext())
         with user_code(f"the forward of {type(model).__name__}"), around, uncompiled():
-            given = model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
+            given = self.call(model)
             return list(islice(given, MOST_LEAVES + 2)) if isinstance(given, Iterator) else given  # one computes when it is gone through
+
+    def call(self, model: nn.Module) -> Any:
+        """Call a model with these arguments, as a program of the user's would."""
+        return model(*self.args, **self.kwargs) if self.forward is None else self.forward(model, *self.args, **self.kwargs)
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from tui_pruner.core.model.inputs import probe_images
+from tui_pruner.core.model.inputs import Inputs, probe_images
 from tui_pruner.core.model.layers import image_channels, sequence
 from tui_pruner.domain.results import share_words
 
@@ -74,7 +74,7 @@ def batch_for(model: nn.Module, size: int, imgsz: int, device: str) -> Tensor:
 
 def time_in_turns(
     models: Sequence[nn.Module],
-    images: Sequence[Tensor],
+    images: Sequence[Tensor | Inputs],
     runs: int,
     on_run: Callable[[int], None] = lambda run: None,
     warm_up: float = WARM_UP_SECONDS,
@@ -92,13 +92,25 @@ def time_in_turns(
     return tuple(Timing(tuple(one)) for one in samples)
 
 
-def timer(model: nn.Module, batch: Tensor) -> Timer:
+def timer(model: nn.Module, batch: Tensor | Inputs) -> Timer:
     """PyTorch's own timer of a forward, on as many threads as any forward here uses, with a clock that waits for the batch's device.
 
     Its own clock waits for the current device, which need not be the batch's.
     """
     names = {"model": model, "batch": batch}
-    return Timer(stmt="model(batch)", globals=names, num_threads=torch.get_num_threads(), timer=partial(seconds_on, batch.device))
+    clock = partial(seconds_on, device_of(batch))
+    stmt = "model(batch)" if isinstance(batch, Tensor) else "batch.call(model)"
+    return Timer(stmt=stmt, globals=names, num_threads=torch.get_num_threads(), timer=clock)
+
+
+def device_of(batch: Tensor | Inputs) -> torch.device:
+    """The device that a batch is on."""
+    return batch.device if isinstance(batch, Tensor) else batch.tensors[0].device
+
+
+def run_on(model: nn.Module, batch: Tensor | Inputs) -> Any:
+    """The output of a model on a batch."""
+    return model(batch) if isinstance(batch, Tensor) else batch.call(model)
 
 
 def forwards_per_sample(one: Timer, warm_up: float) -> int:
@@ -128,7 +140,7 @@ def quantile(samples: Sequence[float], share: float) -> float:
 
 
 def time_blocks(
-    models: Sequence[nn.Module], images: Sequence[Tensor], runs: int, on_run: Callable[[int], None] = lambda run: None
+    models: Sequence[nn.Module], images: Sequence[Tensor | Inputs], runs: int, on_run: Callable[[int], None] = lambda run: None
 ) -> tuple[dict[str, Timing], ...]:
     """The milliseconds of every block within a forward, by its path; networks take turns."""
     found: list[dict[str, list[float]]] = [{} for _ in models]
@@ -141,19 +153,20 @@ def time_blocks(
     return tuple({path: Timing(tuple(samples[1:])) for path, samples in one.items()} for one in found)
 
 
-def blocks_of_a_forward(model: nn.Module, batch: Tensor) -> dict[str, float]:
-    """The milliseconds of every block in one forward."""
+def blocks_of_a_forward(model: nn.Module, batch: Tensor | Inputs) -> dict[str, float]:
+    """The milliseconds of every block in one forward; a block that runs several times has the sum of them."""
     spent: dict[str, float] = {}
+    device = device_of(batch)
 
     def begin(path: str) -> Any:
         def hook(module: nn.Module, args: Any) -> None:
-            spent[path] = -seconds_on(batch.device)
+            spent[path] = spent.get(path, 0.0) - seconds_on(device)
 
         return hook
 
     def end(path: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            spent[path] += seconds_on(batch.device)
+            spent[path] += seconds_on(device)
 
         return hook
 
@@ -161,7 +174,7 @@ def blocks_of_a_forward(model: nn.Module, batch: Tensor) -> dict[str, float]:
     handles = [block.register_forward_pre_hook(begin(path)) for path, block in blocks]
     handles += [block.register_forward_hook(end(path)) for path, block in blocks]
     try:
-        model(batch)
+        run_on(model, batch)
     finally:
         for handle in handles:
             handle.remove()
@@ -192,7 +205,11 @@ class FasterWidth:
 
 
 def faster_widths(
-    original: nn.Module, pruned: nn.Module, batch: Tensor, runs: int, on_layer: Callable[[int, int], None] = lambda done, total: None
+    original: nn.Module,
+    pruned: nn.Module,
+    batch: Tensor | Inputs,
+    runs: int,
+    on_layer: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[FasterWidth]:
     """Time every layer that is narrower than in the original at the next multiples around its width, in turns with its own width."""
     layers = narrowed_layers(original, pruned)
@@ -221,7 +238,7 @@ def candidates(width: int, most: int) -> list[int]:
     return sorted((side for side in around if 0 < side <= most and side != width), key=lambda side: (abs(side - width), -side))
 
 
-def input_shapes(model: nn.Module, layers: dict[str, int], batch: Tensor) -> dict[str, torch.Size]:
+def input_shapes(model: nn.Module, layers: dict[str, int], batch: Tensor | Inputs) -> dict[str, torch.Size]:
     """The shape of each layer's input in one forward."""
     shapes: dict[str, torch.Size] = {}
 
@@ -230,7 +247,7 @@ def input_shapes(model: nn.Module, layers: dict[str, int], batch: Tensor) -> dic
 
     handles = [model.get_submodule(name).register_forward_pre_hook(keep(name)) for name in layers]
     with torch.inference_mode():
-        model(batch)
+        run_on(model, batch)
     for handle in handles:
         handle.remove()
     return shapes

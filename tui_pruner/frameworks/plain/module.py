@@ -1,13 +1,11 @@
-"""Any module in place of a checkpoint: checked before it runs, copied once, identified by its structure, and planned for on batches of its
-inputs.
-"""
+"""Any module in place of a checkpoint: checked before it runs, copied once, identified by its structure, and planned for by importance."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,22 +17,17 @@ import tui_pruner.frameworks.ultralytics  # noqa: F401  # any module may be one 
 from tui_pruner.core.model.analysis import Analysis, analyse
 from tui_pruner.core.model.checkpoint import Checkpoint
 from tui_pruner.core.model.copies import named_tensors
-from tui_pruner.core.model.inputs import Inputs, checked, each_batch, with_varied_values
+from tui_pruner.core.model.inputs import Inputs, checked, with_varied_values
 from tui_pruner.core.model.layers import compute_weights
 from tui_pruner.core.model.recorded_forward import isolated
-from tui_pruner.core.pruning.importance import Calibration, Gradients, Ranking, by_axis, calibrated_axes
 from tui_pruner.core.pruning.plan import Step
 from tui_pruner.core.pruning.removal import Removal
-from tui_pruner.core.recovery.damage import WeightReaders, measure_damage, obs_scores
-from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.search.ladders import Rules
-from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials_of
 from tui_pruner.core.search.planner import Budget, Planner
-from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, RivalComparison, planning_methods, rivals
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.core.tracing.determinism import chance, demand_deterministic, remarks_on
-from tui_pruner.domain.errors import CheckpointError, DataError, PrunerError, RequestError, TraceError, user_code
+from tui_pruner.domain.errors import CheckpointError, PrunerError, RequestError, TraceError, user_code
 from tui_pruner.frameworks.plain.adapters import (
     COMPILED,
     REMARK,
@@ -273,63 +266,8 @@ def refused_tensors(module: nn.Module) -> Iterator[tuple[str, str]]:
         yield type(module).__name__, "has no parameters: there is nothing to cut"
 
 
-Loss = Callable[[nn.Module, Any], Tensor]
-JUDGED_ON = 2
-"""How many batches the damage of single layers is measured on."""
-COMPETING = (UNIFORM, KNAPSACK)
-"""The ways to plan whose results are cut, refitted and compared: each takes a whole refit, and these two differ most."""
 TOLERANCES = (0.01, 0.05, 0.2, 1.0)
 """How far below its goal a plan may end, as shares of the goal: a small module has few widths, so the nearest may be far below."""
-HELD_OUT = 4
-"""One batch in this many is held out to judge what was fitted on the others."""
-
-
-def apart(batches: Sequence[Inputs]) -> tuple[list[Inputs], list[Inputs]]:
-    """Split batches into those to work on and those to judge by; the same where there is only one."""
-    held_out = list(batches[HELD_OUT - 1 :: HELD_OUT]) or list(batches[1:2])
-    working = [batch for batch in batches if all(batch is not other for other in held_out)]
-    return working, held_out or working
-
-
-def planned_on(
-    analysis: Analysis,
-    base: Removal,
-    targets: Sequence[Target],
-    working: Sequence[Inputs],
-    held_out: Sequence[Inputs],
-    device: torch.device,
-    criterion: str,
-) -> Step:
-    """The step that reaches targets at the least distance from the original's outputs: plans that are cut, refitted and compared.
-
-    `criterion` ranks the channels of each layer.
-
-    Raises:
-        RequestError: the targets are out of reach.
-    """
-    original = independent(analysis.checkpoint.model).to(device)
-    readers = WeightReaders(original, working)
-    try:
-        calibrate_without_labels(analysis, readers, sum(len(batch) for batch in working))
-        planner = Planner(analysis, base)
-        trials = list(trials_of(analysis, planner.ladders.ladders, base, criterion, FEW_SHARES))
-        damage = measure_damage(original, analysis.coupling, readers, trials, OriginalPredictions(original, held_out[:JUDGED_ON]))
-    finally:
-        readers.close()
-    curves = curves_of(planner.ladders.ladders, damage)
-    for tolerance in TOLERANCES:
-        planner.rules = replace(planner.rules, tolerance=tolerance)
-        searches = {name: search for name, search in planning_methods(planner, criterion, curves, None).items() if name in COMPETING}
-        found, budget = rivals(planner, targets, criterion, searches)
-        if found:
-            break
-    else:
-        raise RequestError(budget.stopped)
-    ring = RivalComparison(planner, original, working, held_out, OriginalPredictions(original, held_out))
-    best = min(ring.tried(found), key=lambda tried: tried.distance) if len(found) > 1 else None
-    step = best.rival.budget.step if best else found[0].budget.step
-    assert step is not None
-    return step
 
 
 def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str) -> Step:
@@ -351,43 +289,3 @@ def nearest_budget(analysis: Analysis, base: Removal, targets: Sequence[Target],
         if budget.step is not None:
             break
     return budget
-
-
-def calibrate_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> None:
-    """Compute the scores that need only inputs."""
-    ranking = Ranking(analysis.checkpoint.model)
-    otherwise = {group.number: ranking.scores(group) for group in analysis.coupling.groups if group.prunable}
-    axes = by_axis("obs", analysis.coupling, obs_scores(analysis.coupling, readers, otherwise))
-    analysis.ranking.calibrate(Calibration(analysis.checkpoint.sha256, samples, (), axes))
-
-
-def calibrate_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, device: torch.device) -> None:
-    """Compute the scores that need gradients of a loss, batch by batch.
-
-    Raises:
-        DataError: no batch, or the loss or a gradient is NaN.
-    """
-    twin = independent(analysis.checkpoint.model).to(device).requires_grad_(True)
-    parameters = dict(twin.named_parameters())
-    mean = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    square = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    done = 0
-    for done, batch in enumerate(each_batch(batches), start=1):
-        with user_code("loss"):
-            value = loss(twin, batch)
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
-            raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")
-        gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-        if all(gradient is None for gradient in gradients):
-            raise DataError(
-                f"the loss on batch {done} depends on no parameter of the model: have loss(model, batch) run the model it is given"
-            )
-        for name, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                mean[name] += gradient
-                square[name] += gradient.square()
-    if not done:
-        raise DataError("no batch to rank by: give batches as loss(model, batch) reads them")
-    found = Gradients(done, {name: total / done for name, total in mean.items()}, {name: total / done for name, total in square.items()})
-    axes = calibrated_axes(twin, analysis.coupling, found)
-    analysis.ranking.calibrate(Calibration(analysis.checkpoint.sha256, done, (), axes))

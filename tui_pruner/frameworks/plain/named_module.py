@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.inputs import Inputs, inputs_of
 from tui_pruner.core.pruning.plan import Plan
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
+from tui_pruner.core.recovery.reconstruction import Recovered
 from tui_pruner.core.search.planner import Budget
 from tui_pruner.core.search.targets import Target
 from tui_pruner.domain.errors import CheckpointError, ProgramEnd, PrunerError, RequestError, UntrustedError, VerificationError, user_code
 from tui_pruner.frameworks.plain.module import digest_of, digest_of_weights, name_of, nearest_budget, open_module, structure_of
 from tui_pruner.frameworks.plain.module_file import WEIGHTS, fill, load_module, same_state, save_proved, with_kept
+from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.trust import fingerprint, is_trusted, short
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
@@ -34,38 +36,53 @@ LONGEST = 160
 
 @dataclass(frozen=True)
 class NamedModule:
-    """The names of what builds a module, of its inputs, of a file with weights, of a metric, and of a replacement forward.
+    """A module by the names of what builds it, of its inputs, and of the functions for jobs on it: see `ModuleNames`.
 
     `folder`: the current one from before any code of the module ran, which may change it.
     """
 
-    build: str
-    inputs: str
-    weights: Path | None = None
-    evaluate: str = ""
-    forward: str = ""
+    names: ModuleNames
     folder: Path = field(default_factory=Path.cwd)
 
+    @property
+    def build(self) -> str:
+        """The name of what builds it."""
+        return self.names.build
+
     def built(self) -> nn.Module:
-        """A freshly built module, with the weights of the file.
+        """A freshly built module, with the weights of the file, or as the folder has it.
 
         Raises:
             CheckpointError: it cannot be built, or the weights do not fit.
+            PlanError: the folder was written from a module of another structure.
         """
         made = self._made()
         if not isinstance(made, nn.Module):
             raise CheckpointError(f"{self.build} gives a {type(made).__name__}: it must return a torch.nn.Module")
-        if self.weights is not None:
-            fill(made, weights_in(self.folder / self.weights), str(self.weights))
+        if self.names.weights is None:
+            return made
+        place = self.folder / self.names.weights
+        if place.is_dir():
+            return load_module(place, made)
+        fill(made, weights_in(place), self.names.weights)
         return made
 
-    def analysis(self, approximate: bool = False) -> Analysis:
+    def stored_in(self, folder: str) -> nn.Module:
+        """The module that a folder has, which was written from this one.
+
+        Raises:
+            CheckpointError: the folder is missing or damaged.
+            PlanError: it was written from a module of another structure.
+        """
+        return load_module(self.folder / folder, self.built())
+
+    def analysis(self) -> Analysis:
         """The analysis of a freshly built module in evaluation mode, on its example inputs.
 
         Raises:
             PrunerError: it cannot be built, or not be cut.
         """
-        return open_module(self.built().eval(), self.given(), approximate=approximate)
+        return open_module(self.built().eval(), self.given(), approximate=self.names.approximate)
 
     def identity(self, analysis: Analysis) -> dict[str, str]:
         """Its name and the digest of its numbers, which tell the sessions on it from others."""
@@ -79,8 +96,10 @@ class NamedModule:
         """The cuts that reach targets after a session's steps, as near below them as the widths of a small module allow."""
         return nearest_budget(session.analysis, session.removal, targets, criterion, round_to)
 
-    def save(self, session: PruningSession, steps: Sequence[AppliedStep], output: str, force: bool) -> tuple[int, str]:
-        """Write the module after some steps as a folder, load it into a freshly built one, and return its bytes and its numbers' SHA-256.
+    def save(
+        self, session: PruningSession, steps: Sequence[AppliedStep], output: str, force: bool, refit: Recovered | None = None
+    ) -> tuple[int, str]:
+        """Write the module after some steps, or its refit, as a folder, and return what `demand_loads` does.
 
         Raises:
             ProofError: the last step is not proved.
@@ -88,14 +107,20 @@ class NamedModule:
             VerificationError: what was loaded is another module.
         """
         folder = self.folder / output
-        module = save_proved(session, folder, steps=steps, force=force)
+        return self.demand_loads(folder, save_proved(session, folder, steps=steps, refit=refit, force=force))
+
+    def demand_loads(self, folder: Path, module: nn.Module) -> tuple[int, str]:
+        """Load a written folder into a freshly built module; return its bytes and its numbers' SHA-256.
+
+        Raises:
+            VerificationError: what was loaded is another module.
+        """
         try:
             loads, why = same_state(load_module(folder, self.built()), module), "it has other numbers"
         except PrunerError as error:
             loads, why = False, str(error)
         if not loads:
             raise VerificationError(f"{folder} was written, but does not load into what {self.build} builds now: {why}")
-        session.written = tuple(applied.step for applied in steps)
         return sum(file.stat().st_size for file in folder.iterdir()), fingerprint(folder / WEIGHTS)
 
     def _made(self) -> Any:
@@ -109,28 +134,50 @@ class NamedModule:
         Raises:
             RequestError: they cannot be made.
         """
-        value = found(self.inputs, "--inputs")
-        value = called(self.inputs, value) if callable(value) else value
+        name = self.names.inputs
+        value = found(name, "--inputs")
+        value = called(name, value) if callable(value) else value
         if not isinstance(value, (Inputs, Tensor, tuple, list, Mapping)):
-            raise RequestError(
-                f"{self.inputs} gives a {type(value).__name__}: give a tensor, a tuple of arguments or a dict of them by name"
-            )
-        given = inputs_of(value)
-        run = found(self.forward, "--forward") if self.forward else None
-        if run is not None and not callable(run):
-            raise RequestError(
-                f"--forward {self.forward} is a {type(run).__name__}: name a function that is called as forward(module, *inputs)"
-            )
-        return replace(given, forward=run) if run is not None else given
+            raise RequestError(f"{name} gives a {type(value).__name__}: give a tensor, a tuple of arguments or a dict of them by name")
+        run = self._function("forward", "forward(module, *inputs)")
+        return replace(inputs_of(value), forward=run)
 
-    def measure(self) -> Callable[[nn.Module], float] | None:
-        """The function that computes a metric of a module; None where none was named."""
-        if not self.evaluate:
-            return None
-        function = found(self.evaluate, "--evaluate")
-        if not callable(function):
-            raise RequestError(f"--evaluate {self.evaluate} is a {type(function).__name__}: name a function that is called with the module")
-        return lambda module: called(self.evaluate, partial(function, module))
+    def batches(self) -> Iterable[Any]:
+        """Batches of its inputs, from the first one again each time.
+
+        Raises:
+            RequestError: none were named, or they cannot be made.
+        """
+        name = self.names.batches
+        if not name:
+            raise RequestError("no batches of inputs are known: name what gives them (--batches package.module:batches)")
+        value = found(name, "--batches")
+        given: Iterable[Any] = called(name, value) if callable(value) and not hasattr(value, "__iter__") else value
+        return given
+
+    def measure(self) -> Callable[[nn.Module], Any] | None:
+        """The function that computes figures of a module; None where none was named."""
+        return self._calling("evaluate", "evaluate(module)")
+
+    def loss(self) -> Callable[[nn.Module, Any], Tensor] | None:
+        """The function that computes a loss; None where none was named."""
+        return self._calling("loss", "loss(module, batch)")
+
+    def train(self) -> Callable[..., Any] | None:
+        """The function that trains a module; None where none was named."""
+        return self._function("train", "train(module)")
+
+    def _calling(self, option: str, call: str) -> Callable[..., Any] | None:
+        """A named function; what it raises is said in one line."""
+        function, name = self._function(option, call), getattr(self.names, option)
+        return (lambda *given: called(name, partial(function, *given))) if function is not None else None
+
+    def _function(self, option: str, call: str) -> Callable[..., Any] | None:
+        name = getattr(self.names, option)
+        function = found(name, f"--{option}") if name else None
+        if function is not None and not callable(function):
+            raise RequestError(f"--{option} {name} is a {type(function).__name__}: name a function that is called as {call}")
+        return function
 
     def check_deterministic(self, structure: str) -> None:
         """Refuse a function that builds another module than one of this structure: saved weights could not be loaded into it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.cuts import CLASSES, Asked, classes_to_keep, typed_amount
@@ -357,7 +357,7 @@ class Autosave(Controller):
             forecasts={key: (one.base, one.drop, one.expected, one.spread) for key, one in state.metrics.forecasts.items()},
             lineage=kept_lineage(state),
             scan=kept_scan(self._scan),
-            module=dict(opening.module),
+            module=asdict(opening.module) if opening.module else {},
             weights=state.opened.model.weights,
         )
         is_new = snapshot.is_work or self._beside_work() != self._taken

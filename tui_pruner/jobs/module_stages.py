@@ -1,0 +1,276 @@
+"""Stages of any module, by jobs: cut and written as a folder, scored, planned and refitted on batches, trained by the user's function."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.inputs import enough
+from tui_pruner.core.pruning.importance import FROM_LABELS, Calibration
+from tui_pruner.core.pruning.plan import read_plan
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.core.pruning.surgery import cut
+from tui_pruner.core.recovery.damage import WeightReaders
+from tui_pruner.core.recovery.reconstruction import Fit
+from tui_pruner.core.search.ladders import Rules
+from tui_pruner.core.search.targets import parse_target
+from tui_pruner.domain.criteria import NEED_DATA
+from tui_pruner.domain.errors import JobError, RequestError
+from tui_pruner.domain.results import short_metric
+from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobProgress
+from tui_pruner.engine.messages import Check
+from tui_pruner.engine.recovery_messages import (
+    FinetuneParameters,
+    FinetuneResult,
+    LayerFit,
+    PruneParameters,
+    PruneResult,
+    ReconstructionParameters,
+    ReconstructionResult,
+)
+from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult, PlanPoint
+from tui_pruner.frameworks.plain.batches import (
+    MeasuredPlan,
+    apart,
+    on_batches,
+    planned_on,
+    refitted,
+    scores_by_loss,
+    scores_without_labels,
+    usable_batches,
+)
+from tui_pruner.frameworks.plain.module import digest_of, independent, structure_of
+from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, save_module
+from tui_pruner.frameworks.plain.named_module import NamedModule, called
+from tui_pruner.jobs.module_figures import evaluated, opened_of, opened_session, session_in
+from tui_pruner.jobs.plan import rival_result, sized
+from tui_pruner.jobs.tools import OnProgress
+from tui_pruner.storage import paths
+from tui_pruner.storage.atomic import replace_file
+
+NO_BETTER = "training made it no better by the user's evaluate: the weights are those before it"
+LOADS = Check(name="loads", ok=True, detail="into a freshly built module")
+
+
+def written(output: str, sha256: str, size: int) -> dict[str, Any]:
+    """The fields of a `WriteResult` for a folder that was loaded again."""
+    return {"output": output, "sha256": sha256, "bytes": size, "checks": [LOADS]}
+
+
+def kept_scores(found: Calibration) -> str:
+    """Write scores to a file that is named by its content; return its path.
+
+    Raises:
+        JobError: it cannot be written.
+    """
+    content = found.to_bytes()
+    digest = hashlib.sha256(b"".join(found.axes[name].tobytes() for name in sorted(found.axes))).hexdigest()
+    file = paths.cache_folder() / "calibration" / f"module-{digest[:32]}.npz"
+    try:
+        replace_file(file, content)
+    except OSError as error:
+        raise JobError(f"the scores cannot be kept in {file.parent} ({error.strerror}): make room or set XDG_CACHE_HOME") from error
+    return str(file)
+
+
+def run_pruning(parameters: PruneParameters, on_progress: OnProgress) -> PruneResult:
+    """Cut a module by a plan, prove it, and write it as a folder.
+
+    Raises:
+        PlanError: the plan is for another module, or impossible on it.
+        ProofError: a step is not proved; nothing is written.
+        OutputError: the folder cannot be written.
+    """
+    source, session = opened_session(parameters, parameters.plan, on_progress)
+    on_progress(JobProgress(done=0, total=0, doing="cutting and proving"))
+    size, digest = source.save(session, session.steps, parameters.output, parameters.force)
+    whole, left = session.arithmetic.whole.size, session.widths.size
+    return PruneResult(
+        **written(parameters.output, digest, size),
+        proof=session.prove(session.steps[-1]).plain(),
+        before=dataclasses.asdict(whole),
+        after=dataclasses.asdict(left),
+    )
+
+
+def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) -> CalibrationResult:
+    """Score a module's channels by criteria that need batches.
+
+    Raises:
+        RequestError: no batches are named, or no loss where the criteria need one.
+        DataError: the loss is NaN.
+    """
+    started = time.perf_counter()
+    source, session = opened_session(parameters, None, on_progress)
+    analysis, module = session.analysis, opened_of(session)
+    loss = source.loss()
+    by_labels = set(parameters.criteria) & set(FROM_LABELS)
+    if by_labels and loss is None:
+        raise RequestError(f"the criterion {min(by_labels)} needs a loss: name a function of module and batch (--loss package.module:loss)")
+    on_progress(JobProgress(done=0, total=0, doing="scoring the channels"))
+    with on_batches():
+        if by_labels and loss is not None:
+            given = enough(source.batches(), parameters.images or sys.maxsize)
+            found = scores_by_loss(analysis, given, loss, module.device)
+        else:
+            working = usable_batches(module, source.batches(), parameters.images)
+            readers = WeightReaders(independent(module.model).to(module.device), working)
+            try:
+                found = scores_without_labels(analysis, readers, sum(len(batch) for batch in working))
+            finally:
+                readers.close()
+    return CalibrationResult(scores=kept_scores(found), images=found.images, seconds=time.perf_counter() - started)
+
+
+def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> PlanningResult:
+    """Plan for each point of targets, by plans that are cut, refitted and compared on batches.
+
+    Raises:
+        RequestError: a target that cannot be read, no such criterion, or no batches are named.
+        PlanError: the plan so far is for another module.
+    """
+    started = time.perf_counter()
+    wanted = [[parse_target(text) for text in texts] for texts in parameters.points]
+    source, session = opened_session(parameters, parameters.plan, on_progress)
+    module, rules = opened_of(session), Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
+    points, trials, scores = [], 0, ""
+    with on_batches():
+        batches = apart(usable_batches(module, source.batches(), parameters.images))
+        for texts, targets in zip(parameters.points, wanted, strict=True):
+
+            def tell(part: str, name: str = " ".join(texts)) -> None:
+                on_progress(JobProgress(done=0, total=0, doing=f"{name}: {part}"))
+
+            try:
+                plan = planned_on(session.analysis, session.removal, targets, batches, module.device, parameters.criterion, rules, tell)
+            except RequestError as error:
+                points.append(PlanPoint(targets=texts, plan=None, stopped=str(error)))
+                continue
+            trials, scores = plan.trials, kept_scores(plan.scores) if parameters.criterion in NEED_DATA else ""
+            points.append(point_of(texts, session, plan))
+    used, held_out = (sum(len(batch) for batch in part) for part in batches)
+    return PlanningResult(
+        points=points,
+        scores=scores,
+        original=None,
+        images=used,
+        held_out=held_out,
+        trials=trials,
+        cached=False,
+        seconds=time.perf_counter() - started,
+        notes=[],
+    )
+
+
+def point_of(targets: Sequence[str], session: PruningSession, plan: MeasuredPlan) -> PlanPoint:
+    """A measured plan as a message, on top of a session's steps."""
+    whole = session.plan.model_copy(update={"steps": [*session.plan.steps, plan.step]})
+    planned = PlanPoint(
+        targets=list(targets),
+        plan=whole.plain(),
+        amounts={one.layer: one.amount for one in plan.step.cuts},
+        chosen=plan.chosen.name,
+        rivals=[rival_result(one) for one in plan.tried],
+    )
+    return sized(planned, plan.budget)
+
+
+def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProgress) -> ReconstructionResult:
+    """Refit the module in a folder, and write the candidate closest to the original as another folder.
+
+    Raises:
+        CheckpointError: the folder is missing or damaged.
+        PlanError: it was cut from a module of another structure.
+        RequestError: no batches are named, or the module does not run on them.
+        ProofError: the cut is not proved.
+        OutputError: the folder cannot be written.
+    """
+    started = time.perf_counter()
+    source, session = session_in(parameters, on_progress)
+    module = opened_of(session)
+    with on_batches():
+        working, held_out = apart(usable_batches(module, source.batches(), parameters.images))
+
+        def report(fit: Fit, done: int, layers: int) -> None:
+            figures = {"error before": fit.error_before, "error after": fit.error_after}
+            on_progress(JobProgress(done=done, total=layers, doing="refitting", metrics=figures))
+
+        pruned = cut(module.model, session.analysis.coupling, session.removal)
+        found = refitted(session, pruned, working, held_out, report)
+    size, digest = source.save(session, session.steps, parameters.output, parameters.force, found)
+    return ReconstructionResult(
+        **written(parameters.output, digest, size),
+        images=sum(len(batch) for batch in working),
+        held_out=sum(len(batch) for batch in held_out),
+        seconds=time.perf_counter() - started,
+        layers=[LayerFit(layer=fit.layer, error_before=fit.error_before, error_after=fit.error_after) for fit in found.fits],
+        kept=found.kept,
+        distance=dict(found.distance),
+        outputs={name: dict(values) for name, values in found.outputs.items()},
+    )
+
+
+def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> FinetuneResult:
+    """Train the module in a folder by the user's function, and write it as another folder; the better of the two by the user's `evaluate`.
+
+    The function is called with the module, in training mode, and with the original too if it takes two. It may return the trained module.
+
+    Raises:
+        RequestError: no function is named, it raises, or changes shapes.
+        JobError: it leaves NaN in the module.
+        OutputError: the folder cannot be written.
+    """
+    started = time.perf_counter()
+    source, _ = session_in(parameters, on_progress)
+    train, name, folder = source.train(), source.names.train, source.folder / parameters.checkpoint
+    if train is None:
+        raise RequestError("there is nothing to train by: name a function that trains a module (--train package.module:train)")
+    measured = bool(source.names.evaluate)
+    before = source.stored_in(parameters.checkpoint).eval()
+    metrics_before = evaluated(source, before).metrics if measured else {}
+    on_progress(JobProgress(done=0, total=0, doing=f"running {name}", metrics=metrics_before))
+    trained = trained_by(train, name, independent(before).train(), source)
+    if digest_of(structure_of(trained)) != digest_of(structure_of(before)):
+        raise RequestError(f"{name} changed the shapes or types of parameters: have it train the module that it is given")
+    broken = next((key for key, tensor in named_tensors(trained) if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None)
+    if broken is not None:
+        raise JobError(f"{name} left NaN or infinity in {broken}: train with a smaller learning rate")
+    metrics = evaluated(source, trained).metrics if measured else {}
+    (_, was), (_, now) = short_metric(metrics_before) or ("", 0.0), short_metric(metrics) or ("", 0.0)
+    better = not measured or now >= was
+    output = source.folder / parameters.output
+    kept, about = trained if better else before, json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    save_module(output, read_plan(folder / PLAN), kept, {**about, "refit": "trained"} if better else about, parameters.force)
+    size, digest = source.demand_loads(output, kept)
+    return FinetuneResult(
+        **written(parameters.output, digest, size),
+        metrics=metrics if better else metrics_before,
+        metrics_before=metrics_before,
+        best_epoch=0,
+        epochs=0,
+        curve=[],
+        seconds=time.perf_counter() - started,
+        notes=[] if better else [NO_BETTER],
+    )
+
+
+def trained_by(train: Callable[..., Any], name: str, module: nn.Module, source: NamedModule) -> nn.Module:
+    """Call the user's function; return what it trained, in evaluation mode.
+
+    Raises:
+        RequestError: it raises.
+    """
+    names = inspect.signature(train).parameters.values()
+    takes = sum(one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in names)
+    given = [module, source.built().eval()] if takes > 1 else [module]
+    made = called(name, lambda: train(*given))
+    return (made if isinstance(made, nn.Module) else module).eval()
