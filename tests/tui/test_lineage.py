@@ -347,7 +347,7 @@ def test_files_of_earlier_sessions_with_relative_paths_are_found_by_their_absolu
         Stage("file:runs/r.pt", "a" * 16 + ":", "reconstruct", "r.pt", path="runs/r.pt"),
         Stage("file:next.pt", "file:runs/r.pt", "finetune", "next.pt", path="next.pt"),
     ]
-    state = SimpleNamespace(lineage=Lineage(), opened=SimpleNamespace(model=SimpleNamespace(sha256="b" * 64)))
+    state = SimpleNamespace(lineage=Lineage(), opened=SimpleNamespace(model=SimpleNamespace(content="b" * 64)))
     monkeypatch.setattr(session_stages, "follow", lambda state: None)
     session_stages.restore_lineage(state, [stage.plain for stage in saved])
     first = f"{FILE}{tmp_path / 'runs' / 'r.pt'}"

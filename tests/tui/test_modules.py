@@ -12,7 +12,7 @@ import tui_pruner as tp
 from tests.tui.helpers import Desk
 from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.sessions import session_to_resume, sessions
-from tui_pruner.tui.actions import NOT_FOR_MODULES
+from tui_pruner.tui.actions import NEEDED_BY, NOT_FOR_MODULES, why_not_for
 from tui_pruner.tui.controllers import ACTIONS
 from tui_pruner.tui.opening import Opening, recent_checkpoints
 from tui_pruner.tui.screens.prompts import PathPrompt
@@ -38,9 +38,21 @@ class Named(nn.Module):
 
 def inputs():
     return (torch.ones(2, 3, 12, 16),)
+
+def batches():
+    torch.manual_seed(1)
+    return [torch.randn(8, 3, 12, 16) for _ in range(4)]
+
+def closeness(net):
+    with torch.no_grad():
+        return torch.cat([-(net(x) - build()(x)).abs().mean((1, 2, 3)) for x in batches()])
+
+def train(net):
+    return net
 """
 NAMES = ModuleNames("app_net:build", "app_net:inputs")
 OPENING = Opening(NAMES.build, module=NAMES)
+MEASURED = replace(NAMES, batches="app_net:batches", evaluate="app_net:closeness", train="app_net:train")
 
 
 @pytest.fixture
@@ -100,21 +112,66 @@ async def test_keys_for_what_a_module_has_not_say_why(start, project: Path):
     async with start(opening=OPENING) as desk:
         await desk.until(lambda: "All blocks" in desk.text, "the blocks")
         keys = {action.id: action.keys.split(",")[0] for action in ACTIONS if action.keys and not action.pane}
-        barred = {id: keys[id] for id in NOT_FOR_MODULES if id in keys}
-        assert {"validate", "scan", "recover", "export", "compress", "latency", "detections", "keep-classes", "flow"} <= barred.keys()
+        barred = {id: keys[id] for id in (*NOT_FOR_MODULES, *NEEDED_BY) if id in keys}
+        assert {"validate", "scan", "recover", "refitting", "detections", "keep-classes", "flow"} <= barred.keys()
         for id, key in barred.items():
             desk.app.clear_notifications()
             await desk.press(key)
-            assert desk.said == [NOT_FOR_MODULES[id]], id
+            assert desk.said == [why_not_for(NAMES, id)], id
             assert desk.app.screen is desk.bench and not desk.queue.busy, id
-        assert NOT_FOR_MODULES.keys() <= {action.id for action in ACTIONS}
+        assert NOT_FOR_MODULES.keys() | NEEDED_BY.keys() <= {action.id for action in ACTIONS}
+        assert "--evaluate package.module:evaluate" in why_not_for(NAMES, "scan")
+        assert "--batches package.module:batches or --train package.module:train" in why_not_for(NAMES, "recover")
+
+
+async def test_module_is_measured_refitted_and_opened_as_the_next_stage(start, project: Path):
+    async with start(opening=Opening(NAMES.build, module=MEASURED)) as desk:
+        await desk.until(lambda: desk.state.origin_metric is not None, "the metric")
+        assert desk.state.metrics.name == "closeness" and desk.state.metrics.measurement("").interval is not None
+        assert "32 samples" in desk.text and "closeness" in desk.text and "mAP" not in desk.text
+        await desk.press("S")
+        await desk.until(lambda: desk.state.scan is not None and not desk.state.scan.partial, "the scan")
+        assert desk.state.scan.heat("0") > 0
+        await desk.press("t")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
+        assert "refitted on its batches" in " ".join(desk.text.split())
+        await desk.press("ctrl+u", *"params=60%", "enter")
+        await desk.until(lambda: bool(desk.state.pending), "the measured plan")
+        await desk.previewed()
+        await desk.press("a")
+        await desk.until(lambda: desk.state.metrics.of_step(1) is not None, "the metric of the step")
+        cut = desk.state.metrics.of_step(1)
+        await desk.press("R", "1")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the place")
+        await desk.press("enter")
+        await desk.until(lambda: desk.state.recovered != "", "the refit")
+        before, after = next(iter(desk.state.metrics.refits.values()))
+        assert after < before
+        await desk.press("O")
+        await desk.press("enter")
+        await desk.until(lambda: desk.text.strip().startswith("app_net-build-recovered.tp") and "original" in desk.text, "the next stage")
+    folder = project / "app_net-build-recovered.tp"
+    assert tp.load(folder, importlib.import_module("app_net").build())[0].out_channels < 16
+    async with start(opening=Opening(NAMES.build, module=replace(MEASURED, folder=str(folder)))) as desk:
+        assert desk.text.strip().startswith("app_net-build-recovered.tp")
+        await desk.until(lambda: desk.state.origin_metric is not None, "the metric")
+        assert desk.state.origin_metric.value > cut
+        assert "--weights" in desk.controllers.copy.texts()[-1][2]
+
+
+async def test_latency_of_a_module_is_of_its_inputs(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        await desk.press("L")
+        await desk.until(lambda: desk.state.latency is not None, "the latency")
+        assert desk.state.latency.before.keys() >= {"0", "2", "4"}
+        assert any("2 samples on cpu" in note for note, _ in desk.state.notes)
 
 
 async def test_every_other_key_works_or_says_why(start, project: Path):
     async with start(opening=OPENING) as desk:
         await apply_half(desk)
         for action in ACTIONS:
-            if action.pane or action.id in ("quit", "suspend", "copy"):
+            if action.pane or action.id in ("quit", "suspend", "copy", "latency"):
                 continue
             desk.run(action.id)
             await desk.pilot.pause()

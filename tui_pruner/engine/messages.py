@@ -80,6 +80,11 @@ class ModelInfo(Message):
     mask: MaskInfo | None = None
     weights: str = ""
 
+    @property
+    def content(self) -> str:
+        """The digest that identifies it: two modules of one structure may have different numbers."""
+        return self.weights or self.sha256
+
 
 class LayerView(Message):
     """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free.

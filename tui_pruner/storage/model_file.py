@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +33,8 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
+NUMBERS = "model.safetensors"
+"""The file in the folder of a module that has its parameters and buffers."""
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The name of a function that builds a module, such as package.module:build."""
 
@@ -41,9 +43,9 @@ FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 class ModuleNames:
     """The names of a module's code, each as package.module:attribute: what builds it, its inputs, and the functions that jobs call.
 
-    `weights`: a file of safetensors, or a folder that was written from the module. `forward`: what runs in place of its own.
-    `batches` gives batches of its inputs, `evaluate` figures of a module, `loss` the loss of a module on a batch, and `train` trains one;
-    each is empty where there is none, and what needs it cannot be done.
+    `weights`: a file of safetensors that is loaded into it; `folder`: one that was written from it, which is opened in place of it.
+    `forward`: what runs in place of its own. `batches` gives batches of its inputs, `evaluate` figures of a module, `loss` the loss of a
+    module on a batch, and `train` trains one; each is empty where there is none, and what needs it cannot be done.
     """
 
     build: str
@@ -55,6 +57,16 @@ class ModuleNames:
     evaluate: str = ""
     loss: str = ""
     train: str = ""
+    folder: str | None = None
+
+    @property
+    def place(self) -> str:
+        """What identifies it in a lineage: the absolute path of the folder, else the name of what builds it."""
+        return str(Path(self.folder).absolute()) if self.folder is not None else self.build
+
+    def at(self, place: str) -> ModuleNames:
+        """The module at another place of its lineage."""
+        return replace(self, folder=None if place == self.build else place)
 
 
 def is_architecture(path: str) -> bool:
@@ -69,7 +81,7 @@ def require_readable_file(path: Path) -> None:
             raise CheckpointError(f"{path} is the name of a function, not of a file: give it as --model {path}, with --inputs")
         if not path.exists():
             raise CheckpointError(f"{path}: no such file; check the path")
-        if path.is_dir() and (path / "model.safetensors").is_file():
+        if path.is_dir() and (path / NUMBERS).is_file():
             raise CheckpointError(
                 f"{path} is a saved module, not a checkpoint: in Python, load(folder, module) reads it; with --model, prove does"
             )

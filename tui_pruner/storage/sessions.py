@@ -21,6 +21,7 @@ from tui_pruner.domain.formatting import own_name
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.storage import paths
 from tui_pruner.storage.journal import HeldElsewhere, Journal, State, is_held, read
+from tui_pruner.storage.model_file import NUMBERS
 from tui_pruner.storage.trust import fingerprint
 
 FORMAT = 2
@@ -317,9 +318,10 @@ def measured_sessions(file: str, known: Sequence[SavedSession]) -> list[SavedSes
 
 
 def content_of(file: str) -> str:
-    """The SHA-256 of a file's present content; empty where it cannot be read."""
+    """The SHA-256 of a file's present content, or of the numbers of the module in a folder; empty where it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
-        return fingerprint(Path(file)) if Path(file).is_file() else ""
+        place = Path(file) / NUMBERS if Path(file).is_dir() else Path(file)
+        return fingerprint(place) if place.is_file() else ""
     return ""
 
 

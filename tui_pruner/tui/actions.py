@@ -16,6 +16,7 @@ from textual.binding import Binding
 from textual.keys import Keys, format_key
 
 if TYPE_CHECKING:
+    from tui_pruner.storage.model_file import ModuleNames
     from tui_pruner.tui.state import AppState
 
 
@@ -54,19 +55,32 @@ PANE_MOVES: Mapping[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-NO_DATA = "a module has no labelled data here: `prune --evaluate package.module:fn` measures it by a function of yours"
+EVALUATE, BATCHES, RECOVERY = ("evaluate",), ("batches",), ("batches", "train")
+NEEDED_BY: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("validate", "validate-masked", "automatic", "scan"), EVALUATE),
+    "refitting": BATCHES,
+    "recover": RECOVERY,
+}
+"""Which of a module's functions an action needs, one of several, by its id."""
+NAMES_IN = {name: f"--{name} package.module:{name}" for name in (*EVALUATE, *RECOVERY)}
 NO_FILE = "this reads a checkpoint file, which a module is not"
-NO_BATCHES = "a module is refitted and trained on batches of its inputs: in Python, session.reconstruct(batches) does"
 NO_CLASSES = "the classes and boxes of a module's outputs are not known"
 NOT_FOR_MODULES: Mapping[str, str] = {
-    **dict.fromkeys(("validate", "validate-masked", "choose-data", "automatic", "scan", "compress", "front"), NO_DATA),
-    **dict.fromkeys(("latency", "report", "take-mask"), NO_FILE),
-    **dict.fromkeys(("recover", "go-on", "train-sparse", "refitting"), NO_BATCHES),
+    "choose-data": "a module is measured by its own function, and refitted on its own batches: name them when it is opened",
+    **dict.fromkeys(("take-mask", "train-sparse"), NO_FILE),
     **dict.fromkeys(("detections", "stage-detections", "keep-classes"), NO_CLASSES),
     "export": "only files of Ultralytics are exported here: give what tp.load returns to torch.onnx.export",
     "flow": "the channel flow is for an image through the blocks of a yaml: explain shows where a layer's channels go",
 }
 """Why actions are disabled where any module is open, by their ids."""
+
+
+def why_not_for(module: ModuleNames, id: str) -> str:
+    """Why an action cannot be done on a module; empty where it can."""
+    wanted = NEEDED_BY.get(id, ())
+    if wanted and not any(getattr(module, name) for name in wanted):
+        return f"this module has no function for that: open it with {' or '.join(NAMES_IN[name] for name in wanted)}"
+    return NOT_FOR_MODULES.get(id, "")
 
 
 def always(state: AppState) -> str:
@@ -98,8 +112,8 @@ class Action:
 
     def why_disabled(self, state: AppState) -> str:
         """Why it is disabled, for any module or now; empty where it is not."""
-        never = NOT_FOR_MODULES.get(self.id, "") if state.checkpoint.opening.module else ""
-        return never or self.disabled_reason(state)
+        module = state.checkpoint.opening.module
+        return (why_not_for(module, self.id) if module else "") or self.disabled_reason(state)
 
     @property
     def binding(self) -> Binding:

@@ -182,9 +182,10 @@ class PrunerApp(KeysInOrder):
         if event.lineage and (autosave := getattr(getattr(self._session_screen, "controllers", None), "autosave", None)) is not None:
             autosave.leave()  # on purpose: later starts do not offer to resume it
         settings = self._opening or Opening(event.model)
+        module = settings.module if event.lineage else None
         self._opening = Opening(
-            event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images, settings.device,
-            event.plan, lineage=event.lineage,
+            module.build if module else event.model, settings.imgsz, settings.classes, event.data or settings.data, settings.images,
+            settings.device, event.plan, lineage=event.lineage, module=module.at(event.model) if module else None,
         )  # fmt: skip
         self.switch_screen(self._loading(self._opening))
 

@@ -130,18 +130,30 @@ def steps_command(state: AppState, output: str, mask: bool = False) -> str:
     return command_line([PROGRAM, "prune", *model_words(state), *steps_of(state), *kind, "-o", output])
 
 
-OPTIONS = {"build": "--model"}
+OPTIONS = {"build": "--model", "folder": "--weights"}
 FUNCTIONS = ("batches", "evaluate", "loss", "train")
 """Names of a module that only some commands take."""
+FUNCTIONS_OF: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("validate", "scan", "report", "gate"), ("evaluate",)),
+    **dict.fromkeys(("plan", "reconstruct"), ("batches",)),
+    "finetune": ("evaluate", "train"),
+    "compress": FUNCTIONS,
+}
+"""The functions of a module that the command of a job takes."""
+OF_CHECKPOINTS = ("data", "images", "imgsz", "teacher", "original", "epochs", "sparsity")
+"""Options that a module's commands do not have."""
 
 
 def model_words(state: AppState, *functions: str) -> list[str]:
     """The open model on a command line: a file, or the names of a module as options, with those of these functions."""
     names = state.checkpoint.opening.module
-    if names is None:
-        return [state.opened.model.path]
-    options = {name: value for name, value in asdict(names).items() if value and (name not in FUNCTIONS or name in functions)}
-    return [word for name, value in options.items() for word in (OPTIONS.get(name, f"--{name}"), *([] if value is True else [str(value)]))]
+    return [state.opened.model.path] if names is None else options_of(asdict(names), *functions)
+
+
+def options_of(names: Mapping[str, Any], *functions: str) -> list[str]:
+    """The names of a module as options, with those of these functions."""
+    wanted = {name: value for name, value in names.items() if value and (name not in FUNCTIONS or name in functions)}
+    return [word for name, value in wanted.items() for word in (OPTIONS.get(name, f"--{name}"), *([] if value is True else [str(value)]))]
 
 
 def steps_of(state: AppState) -> list[str]:
@@ -174,16 +186,18 @@ def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str
     if kind not in WORDS:
         return ""
     command, fields = WORDS[kind]
-    words: list[object] = [PROGRAM, command]
+    names = parameters.get("module") or {}
+    words: list[object] = [PROGRAM, command, *options_of(names, *FUNCTIONS_OF.get(kind, ()))]
     if kind == "report":
         words.append(parameters.get("plan_file") or plan_file)
     elif kind == "bench":
-        words += dict.fromkeys(entry["checkpoint"] for entry in parameters.get("models", []))
+        words += dict.fromkeys(entry["checkpoint"] for entry in parameters.get("models", []) if entry["checkpoint"] != names.get("build"))
         words += ["PRUNED"] if any(entry.get("plan") for entry in parameters.get("models", [])) else []
     else:
-        words.append(parameters.get("checkpoint", "MODEL"))
+        checkpoint = parameters.get("checkpoint", "MODEL")
+        words += [checkpoint] if checkpoint != names.get("build") else []
         words += ["--plan", plan_file] if parameters.get("plan") and kind in ON_A_PLAN else []
-    for field_name in fields:
+    for field_name in fields if not names else (name for name in fields if name not in OF_CHECKPOINTS):
         value, option = parameters.get(field_name), NAMES.get(field_name, f"--{field_name}")
         if value is True:
             words.append(option)

@@ -52,14 +52,19 @@ class Opening:
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return Path(self.model).name
+        """The file's name, for a module that of its folder or of what builds it."""
+        return Path(self.module.place if self.module else self.model).name
+
+    @property
+    def suffix(self) -> str:
+        """How the names of written models end: a file of PyTorch, or the folder of a module."""
+        return ".tp" if self.module else ".pt"
 
     @property
     def stem(self) -> str:
         """The beginning of the default names: the file's, or for package.module:build "module-build"."""
-        named = self.module and ":" in self.model
-        return "-".join(self.model.replace(":", ".").split(".")[-2:]) if named else Path(self.model).stem
+        named = self.module is not None and self.module.folder is None and ":" in self.model
+        return "-".join(self.model.replace(":", ".").split(".")[-2:]) if named else Path(self.name).stem
 
     @property
     def output(self) -> Path:
@@ -67,7 +72,7 @@ class Opening:
         path = Path(self.model)
         is_ours = path.suffix != ".pt" or path.parent == paths.demo_folder()
         folder = Path() if is_ours else path.parent
-        return folder / f"{self.stem}-pruned.{'tp' if self.module else 'pt'}"
+        return folder / f"{self.stem}-pruned{self.suffix}"
 
     @property
     def masked_file(self) -> Path:
@@ -77,14 +82,14 @@ class Opening:
     @property
     def recovered_file(self) -> Path:
         """The default path of a recovered model, beside the pruned model: a free name, since an earlier file is a stage of its own."""
-        first = self.output.with_name(f"{Path(self.model).stem}-recovered.pt")
+        first = self.output.with_name(f"{self.stem}-recovered{self.suffix}")
         others = (first.with_stem(f"{first.stem}-{number}") for number in range(2, 100))
         return first if not first.exists() else next((file for file in others if not file.exists()), first)
 
     @property
     def report_file(self) -> Path:
         """The default path of the report: beside the pruned model."""
-        return self.output.with_name(f"{Path(self.model).stem}-report.html")
+        return self.output.with_name(f"{self.stem}-report.html")
 
     @property
     def plan_file(self) -> Path:

@@ -22,7 +22,9 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
     lineage.put(*handed)
     made = [stage.model_dump() for stage in model.stages]
     kind = made[-1]["kind"] if made else ORIGINAL
-    root = Stage(file_id(model.sha256), "", kind, Path(model.path).name, path=str(Path(model.path).absolute()))
+    module = state.checkpoint.opening.module
+    place = module.place if module else str(Path(model.path).absolute())
+    root = Stage(file_id(model.content), "", kind, Path(place).name, path=place)
     known = len(lineage.stages)
     if not known:
         told = [stage for stage in from_stages(made) if stage.id != root.id]
@@ -35,7 +37,7 @@ def begin_lineage(state: AppState, handed: Iterable[Stage] = ()) -> None:
 def restore_lineage(state: AppState, saved: Sequence[Mapping[str, Any]]) -> None:
     """Restore the stages of a kept session; the open file has its place among them."""
     stages = _with_absolute_paths([Stage.of(content) for content in saved])
-    own = file_id(state.opened.model.sha256)
+    own = file_id(state.opened.model.content)
     if any(stage.id == own and stage.parent for stage in stages):
         state.lineage = Lineage()
         state.lineage.put(*stages)
@@ -70,13 +72,13 @@ def kept_lineage(state: AppState) -> list[dict[str, Any]]:
 
 def ids_of(state: AppState) -> list[str]:
     """The stages of the session's steps, the file's first, the undone ones last."""
-    return [state_id(state.opened.model.sha256, key) for key in state.metrics.keys]
+    return [state_id(state.opened.model.content, key) for key in state.metrics.keys]
 
 
 def follow(state: AppState) -> None:
     """Update the stages of the open file from the session."""
     lineage, metrics, session = state.lineage, state.metrics, state.session
-    sha256, ids = state.opened.model.sha256, ids_of(state)
+    content, ids = state.opened.model.content, ids_of(state)
     root = lineage.stages.get(ids[0])
     if root is None:
         return
@@ -93,7 +95,7 @@ def follow(state: AppState) -> None:
                 proof=words, proved=proved,
             )
         )  # fmt: skip
-    keys = {state_id(sha256, key): key for key in (*metrics.by_plan, *metrics.latencies, *metrics.keys)}
+    keys = {state_id(content, key): key for key in (*metrics.by_plan, *metrics.latencies, *metrics.keys)}
     for id, key in keys.items():
         stage, interval = lineage.stages.get(id), metrics.intervals.get(key)
         if stage is not None:
@@ -110,7 +112,7 @@ def shown_of(state: AppState) -> Shown:
     ids = ids_of(state)
     undone = frozenset(ids[len(state.session.steps) + 1 :])
     main = (*(stage.id for stage in state.lineage.chain(state.lineage.here)), *ids)
-    resamples = {state_id(state.opened.model.sha256, key): draws for key, draws in state.metrics.resamples.items()}
+    resamples = {state_id(state.opened.model.content, key): draws for key, draws in state.metrics.resamples.items()}
     return Shown(state.lineage, state.checkpoint.data or "", state.metrics.name, undone, main, resamples)
 
 

@@ -160,7 +160,7 @@ class AppState:
         """The original's metric if it was measured on the same data; else the opened checkpoint's."""
         first = self.lineage.original
         if first is not None and first.metric is not None and first.data == self.checkpoint.data:
-            own = first.id == file_id(self.opened.model.sha256)
+            own = first.id == file_id(self.opened.model.content)
             interval = (first.low, first.high) if first.low is not None and first.high is not None else None
             return (self.metrics.measurement(BASELINE) if own else None) or MeasuredMetric(first.metric, interval)
         return self.metrics.measurement(BASELINE)

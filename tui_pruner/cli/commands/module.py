@@ -33,6 +33,13 @@ Followed = Annotated[
     str, typer.Option("--forward", metavar="PACKAGE.MODULE:FN", help="What runs in place of its forward: a function of module and inputs.")
 ]
 Measured = Annotated[str, typer.Option("--evaluate", metavar="PACKAGE.MODULE:EVALUATE", help="A function: a figure for a module.")]
+Batches = Annotated[
+    str, typer.Option("--batches", metavar="PACKAGE.MODULE:BATCHES", help="Batches of its inputs, or a function that gives them.")
+]
+Lost = Annotated[str, typer.Option("--loss", metavar="PACKAGE.MODULE:LOSS", help="A function: the loss of a module on a batch.")]
+Trained = Annotated[
+    str, typer.Option("--train", metavar="PACKAGE.MODULE:TRAIN", help="A function that trains a module, or a module by the original.")
+]
 Approximate = Annotated[
     bool,
     typer.Option(
@@ -84,7 +91,15 @@ def named(
 
     trust(trusted or ())
     say(running_code_of(model, inputs, *functions.values()))
-    return NamedModule(ModuleNames(model, inputs, str(weights) if weights else None, approximate=approximate, **functions))
+    return NamedModule(names_of(model, inputs, weights, approximate=approximate, **functions))
+
+
+def names_of(model: str, inputs: str, weights: Path | None, forward: str = "", approximate: bool = False, **functions: str) -> ModuleNames:
+    """The names in the options; `--weights` is a file of weights, or a folder that was written from the module."""
+    file, folder = (None, weights) if weights is not None and weights.is_dir() else (weights, None)
+    return ModuleNames(
+        model, inputs, str(file) if file else None, forward, approximate, folder=str(folder) if folder else None, **functions
+    )
 
 
 def opened(source: NamedModule, plan: Path | None = None) -> ModuleSession:
@@ -123,6 +138,10 @@ def open_app(
     plan: PlanFile = None,
     weights: Weights = None,
     forward: Followed = "",
+    batches: Batches = "",
+    evaluate: Measured = "",
+    loss: Lost = "",
+    train: Trained = "",
     trusted: Trust = None,
     approximate: Approximate = False,
     theme: Colours = None,
@@ -136,7 +155,7 @@ def open_app(
 
     trust(trusted or ())
     content = read_plan_file(plan) if plan is not None else None
-    names = ModuleNames(model, inputs, str(weights) if weights else None, forward, approximate)
+    names = names_of(model, inputs, weights, forward, approximate, batches=batches, evaluate=evaluate, loss=loss, train=train)
     return launch(model, module=names, plan=content, theme=theme, ascii=ascii, calm=calm)
 
 

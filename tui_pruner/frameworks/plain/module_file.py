@@ -33,6 +33,7 @@ from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError, Pr
 from tui_pruner.frameworks.plain.adapters import free_widths, restore_classes
 from tui_pruner.frameworks.plain.module import OpenedModule, digest_of, independent, name_of, structure_of
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
+from tui_pruner.storage.model_file import NUMBERS
 
 PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 LARGEST = 1 << 24
@@ -79,7 +80,7 @@ def positions_at(key: str, text: str) -> Indices:
         raise PlanError(f"the plan's {key}: {error}") from None
 
 
-PLAN, WEIGHTS, ABOUT = "plan.yaml", "model.safetensors", "about.json"
+PLAN, WEIGHTS, ABOUT = "plan.yaml", NUMBERS, "about.json"
 UNCHANGED = "cut"
 """What a refit keeps that found nothing better than the cut."""
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})

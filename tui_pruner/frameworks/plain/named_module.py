@@ -59,13 +59,9 @@ class NamedModule:
         made = self._made()
         if not isinstance(made, nn.Module):
             raise CheckpointError(f"{self.build} gives a {type(made).__name__}: it must return a torch.nn.Module")
-        if self.names.weights is None:
-            return made
-        place = self.folder / self.names.weights
-        if place.is_dir():
-            return load_module(place, made)
-        fill(made, weights_in(place), self.names.weights)
-        return made
+        if self.names.weights is not None:
+            fill(made, weights_in(self.folder / self.names.weights), self.names.weights)
+        return made if self.names.folder is None else load_module(self.folder / self.names.folder, made)
 
     def stored_in(self, folder: str) -> nn.Module:
         """The module that a folder has, which was written from this one.
@@ -85,8 +81,10 @@ class NamedModule:
         return open_module(self.built().eval(), self.given(), approximate=self.names.approximate)
 
     def identity(self, analysis: Analysis) -> dict[str, str]:
-        """Its name and the digest of its numbers, which tell the sessions on it from others."""
-        return {"path": self.build, "weights": digest_of_weights(analysis.checkpoint.model)}
+        """Its name and the digest of its numbers, or of a folder's, which tell the sessions on it from others."""
+        folder = self.names.folder
+        weights = digest_of_weights(analysis.checkpoint.model) if folder is None else fingerprint(self.folder / folder / WEIGHTS)
+        return {"path": self.build, "weights": weights}
 
     def plan(self, session: PruningSession) -> Plan:
         """The plan of a session, with the positions that every parameter keeps."""

@@ -220,7 +220,7 @@ class Autosave(Controller):
         """Find out which files were overwritten, and give the others what their own sessions have measured and this one does not know."""
         from tui_pruner.storage.sessions import content_of, measured_sessions, sessions
 
-        lineage, own = self.state.lineage, file_id(self.state.opened.model.sha256)
+        lineage, own = self.state.lineage, file_id(self.state.opened.model.content)
         files = [stage for stage in lineage if stage.path and stage.id != own and None in (stage.metric, stage.latency)]
         doubtful = lineage.doubtful_paths
 

@@ -185,7 +185,7 @@ class Jobs:
 
     def with_data(self, then: Callable[[], None], title: str = "Validate on") -> None:
         """Call `then` with known data, after asking for the data yaml if necessary."""
-        if self.checkpoint.data is None:
+        if self.checkpoint.data is None and self.checkpoint.opening.module is None:
             self.ask_for_data(then, title)
         else:
             then()

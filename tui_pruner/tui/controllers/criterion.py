@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tui_pruner.domain.criteria import CRITERIA, criterion_of, scored_with
+from tui_pruner.domain.criteria import CRITERIA, LABELS, Criterion, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked
 from tui_pruner.domain.formatting import listing
 from tui_pruner.tui.actions import RATIO, Action
@@ -43,16 +43,22 @@ class CriterionController(Controller):
 
     def choose(self) -> None:
         """Choose the criterion of the pending cuts and of the curve in the detail pane."""
-        offered = [criterion for criterion in CRITERIA if self._is_ready(criterion.name) or not self.state.checkpoint.opening.module]
+        offered = [criterion for criterion in CRITERIA if self._is_ready(criterion.name) or self._can_score(criterion)]
         choices = [(criterion.name, criterion.label, criterion.meaning) for criterion in offered]
         first = [criterion.label for criterion in offered if not self._is_ready(criterion.name)]
-        waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} images first."] if first else []
+        read = "batches" if self.state.checkpoint.opening.module else "images"
+        waits = [f"{listing(first)} {'scores' if len(first) == 1 else 'score'} {read} first."] if first else []
         text = " ".join(["The least important channels are cut first.", *waits])
         self.dialogs.choose("Importance", text, choices, self._take, self.state.pending.criterion)
 
     async def take_scores(self, scores: str, criteria: Sequence[str]) -> None:
         """From now on rank by the scores for these criteria in a job's file."""
         self.state.opened.criteria = await self.engine.calibrate(scores, criteria)
+
+    def _can_score(self, criterion: Criterion) -> bool:
+        """Whether the scores that it needs can be computed: of a module only by its own functions."""
+        module = self.state.checkpoint.opening.module
+        return module is None or bool(module.batches and (module.loss or criterion.needs != LABELS))
 
     def _is_ready(self, name: str) -> bool:
         return name in self.state.opened.criteria

@@ -125,6 +125,11 @@ class FileController(Controller):
         return self.jobs.checkpoint.opening
 
     @property
+    def suffixes(self) -> Sequence[str]:
+        """How the name of a model that is written may end; the folder of a module may have any name."""
+        return () if self.opening.module else MODEL_SUFFIXES
+
+    @property
     def begins(self) -> str:
         """What a job would start from, as the beginning of a sentence."""
         steps = len(self.state.session.steps)
@@ -191,8 +196,9 @@ class FileController(Controller):
         self.dialogs.choose("Write a report", "The steps with their proofs and figures, in one file.", numbered, take)
 
     def _place_report(self, redact: bool, recovered: str) -> None:
-        without = f"without metrics, since no data is chosen ({key_of('choose-data')})"
-        measured = "with metrics and pictures" if self.jobs.checkpoint.data else without
+        module, data = self.opening.module, self.jobs.checkpoint.data
+        why = "it was opened without --evaluate" if module else f"no data is chosen ({key_of('choose-data')})"
+        measured = (f"with metrics{'' if module else ' and pictures'}") if data else f"without metrics, since {why}"
         text = f"{plural(len(self.state.session.steps), 'step')} in one .html or .md file, {measured}."
 
         def put(target: str, force: bool) -> None:
@@ -252,7 +258,7 @@ class FileController(Controller):
         """The newest file that was refitted or fine-tuned from the present state and can be measured; empty where there is none."""
         lineage = self.state.lineage
         files = [stage.path for stage in lineage if stage.parent == lineage.here and stage.kind in RECOVERIES_OF_A_CUT and stage.path]
-        there = [path for path in files if Path(path).is_file()]
+        there = [path for path in files if Path(path).exists()]
         return there[-1] if there and self.jobs.checkpoint.data else ""
 
     def _take_format(self, chosen: str) -> None:
@@ -353,7 +359,7 @@ class FileController(Controller):
         if not state.session.steps:
             return ModelFile(model.path, model.sha256)
         key = plan_key(state.session.plan)
-        place = paths.cache_folder() / "stages" / f"{key[:16]}.pt"
+        place = paths.cache_folder() / "stages" / f"{key[:16]}{self.opening.suffix}"
         place.parent.mkdir(parents=True, exist_ok=True)
         written = await self.engine.written(str(place))
         if plan_key(state.session.plan) != key:

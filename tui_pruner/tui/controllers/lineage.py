@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_pruner.domain.lineage import ASKED, STEP, Stage, file_id
+from tui_pruner.storage.model_file import FUNCTION
 from tui_pruner.tui.actions import INTERACTIVE, STAGES, STEPS, STEPS_PANE, TREE, VIEW, Action
 from tui_pruner.tui.controllers.base import Controller, unproved_reason
 from tui_pruner.tui.controllers.lists import CursorMove, ListController, ListView
@@ -84,7 +85,7 @@ class LineageController(Controller):
         if id in timeline:
             if id != lineage.here:
                 self.engine.go_to(timeline.index(id))
-        elif stage is not None and stage.kind == STEP and id.startswith(file_id(state.opened.model.sha256)):
+        elif stage is not None and stage.kind == STEP and id.startswith(file_id(state.opened.model.content)):
             self.engine.load_plan({**session.plan, "steps": lineage.steps_of(id)})
         elif stage is not None:
             self._open(stage)
@@ -138,7 +139,8 @@ def missing_file(stage: Stage, root: Stage | None) -> str:
         return f"{root.title} was overwritten" if root is stage else f"{root.title}, which {stage.title} starts from, was overwritten"
     if root is None or not root.path:
         return f"the file of {stage.title} is not known here: open it by its path"
-    return "" if Path(root.path).exists() else f"{root.path} no longer exists"
+    there = FUNCTION.fullmatch(root.path) or Path(root.path).exists()
+    return "" if there else f"{root.path} no longer exists"
 
 
 class StageListController(ListController):

@@ -11,11 +11,11 @@ from tui_pruner.domain.errors import PrunerError
 from tui_pruner.domain.lineage import FILE, ORIGINAL, PRUNED, STEP, Stage
 from tui_pruner.tui.actions import JOBS, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
-from tui_pruner.tui.controllers.file import MODEL_SUFFIXES, FileController
+from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.target import ranking
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression, default_lines, edit
-from tui_pruner.tui.job_specs.recovery import OWN, RECOVERIES, SPARSE, Recovery, moved, own_recovery, recovery, refit
+from tui_pruner.tui.job_specs.recovery import OWN, SPARSE, Recovery, moved, own_recovery, recovery, refit, ways_for
 from tui_pruner.tui.messages import EngineMessage, JobsChanged, ModelChosen, ProofArrived, SessionChanged
 from tui_pruner.tui.state import AppState, Store
 from tui_pruner.tui.timeline import plan_key
@@ -104,15 +104,17 @@ class RecoverController(Controller):
 
     def choose(self) -> None:
         """Choose how to recover accuracy, then a path for the file."""
-        choices = [(str(number), way.name, way.meaning) for number, way in enumerate(RECOVERIES)]
-        text = f"{self._files.begins} is refitted or trained in the background, and written to a file of its own."
+        module = self.jobs.checkpoint.opening.module
+        choices = [(str(number), way.name, way.meaning) for number, way in enumerate(ways_for(module))]
+        written = "a file" if module is None else "a folder"
+        text = f"{self._files.begins} is refitted or trained in the background, and written to {written} of its own."
         self.dialogs.choose("Recover accuracy", text, choices, self._take_recovery)
 
     def switch_refitting(self) -> None:
         """Switch the refit after every step on or off."""
         on = not self.state.refitting
         self.store.update(refitting=on)
-        waits = "" if self.jobs.checkpoint.data else f"; it waits for data: {key_of('choose-data')} chooses it"
+        waits = "" if self.jobs.checkpoint.fitted_on else f"; it waits for data: {key_of('choose-data')} chooses it"
         self.say(f"refit after every step is {'on' if on else 'off'}{waits if on else ''}")
 
     def go_on(self) -> None:
@@ -140,14 +142,14 @@ class RecoverController(Controller):
         state, output = self.state, self._files.opening.output
         begins = f"{self._files.begins}, stage by stage. A compression that was killed resumes in its folder."
         folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
-        lines = default_lines(ranking(state), state.pending.round_to)
+        lines = default_lines(ranking(state), state.pending.round_to, self.jobs.checkpoint.opening.module)
         self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
 
     def take_session(self, event: SessionChanged) -> None:
         """Measure a new step; if it is to be refitted first, after its proof."""
         if event.did != "applied":
             return
-        if self.state.refitting and self.jobs.checkpoint.data:
+        if self.state.refitting and self.jobs.checkpoint.fitted_on:
             self._to_refit = plan_key(self.state.session.plan)
             self._refit_proved()
         else:
@@ -173,7 +175,7 @@ class RecoverController(Controller):
     def _take_recovery(self, chosen: str) -> None:
         if not chosen:
             return
-        way: Recovery = RECOVERIES[int(chosen)]
+        way: Recovery = ways_for(self.jobs.checkpoint.opening.module)[int(chosen)]
         if not way.own:
             self._recover(way)
             return
@@ -192,7 +194,11 @@ class RecoverController(Controller):
             self._files.queue_on_file(lambda checkpoint, source: recovery(way, checkpoint, source, target, force, offer, judged))
 
         self.ask_place(
-            "Write the recovered model to", f"{way.name}: {way.meaning}.", self._files.opening.recovered_file, put, suffixes=MODEL_SUFFIXES
+            "Write the recovered model to",
+            f"{way.name}: {way.meaning}.",
+            self._files.opening.recovered_file,
+            put,
+            suffixes=self._files.suffixes,
         )
 
     def _take_recipe(self, lines: dict[str, str], folder: str) -> None:
@@ -218,7 +224,7 @@ class RecoverController(Controller):
         self.store.touch("metrics")
 
     def _refit_of(self, key: str, checkpoint: OpenCheckpoint, source: ModelFile) -> JobSpec:
-        output = Path(source.path).with_name(f"{key[:16]}-refitted.pt")
+        output = Path(source.path).with_name(f"{key[:16]}-refitted{Path(source.path).suffix}")
         steps = self.state.session.steps
         return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", steps[-1].title)
 

@@ -316,7 +316,7 @@ class TargetController(Controller):
         drops = usable.drops if usable else None
         if any(target.startswith(LATENCY) for target in targets):
             self._search_latency(targets, drops)
-        elif self.jobs.checkpoint.data:
+        elif self.jobs.checkpoint.fitted_on:
             self._measure(targets)
         else:
             self.engine.plan_target(targets, self.state.pending, drops)
@@ -367,19 +367,22 @@ class TargetController(Controller):
 
     def ground(self) -> str:
         """How the cuts will be chosen, in words."""
-        if self.jobs.checkpoint.data:
-            label = criterion_of(ranking(self.state)).label
+        module = self.jobs.checkpoint.opening.module
+        if self.jobs.checkpoint.fitted_on:
+            label, read = criterion_of(ranking(self.state)).label, "its batches" if module else f"{IMAGES} images without labels"
             return (
-                f"Several plans, channels ranked by {label}, are cut and refitted on {IMAGES} images without labels, in the background "
+                f"Several plans, channels ranked by {label}, are cut and refitted on {read}, in the background "
                 f"(minutes): the closest to the original, or one about as close, is taken. {key_of('slider')} shows plans at once."
             )
         usable, better = self._usable_scan(), f"With data ({key_of('choose-data')}), plans are measured."
+        better = "Opened with --batches, plans are measured." if module else better
         if usable is not None:
             so_far = f" ({usable.extent}; the others by importance)" if usable.partial else ""
-            return f"Cuts that cost least by the scan of {plural(usable.images, 'image')}{so_far} come first. {better}"
+            on = f" of {plural(usable.images, self.jobs.checkpoint.sample)}" if usable.images else ""
+            return f"Cuts that cost least by the scan{on}{so_far} come first. {better}"
         label = criterion_of(self.state.pending.criterion).label
-        if self.state.checkpoint.opening.module:
-            return f"Channels of the least {label} importance go first."
+        if module is not None and not module.evaluate:
+            return f"Channels of the least {label} importance go first. {better}"
         ground = f"Channels of the least {label} importance go first; after a scan ({key_of('scan')}), the cuts that cost least."
         return f"{ground} {better}"
 
@@ -395,6 +398,7 @@ def _left_words(slider: TargetSlider) -> str:
 
 
 def ranking(state: AppState) -> str:
-    """The criterion for plans by measured damage: the chosen one, else `obs`."""
+    """The criterion for plans by measured damage: the chosen one, else `obs` where there is something to score by."""
     asked = state.pending.criterion
-    return asked if state.criterion_chosen or asked != Asked().criterion else REPAIR
+    chosen = state.criterion_chosen or asked != Asked().criterion or not state.checkpoint.can_refit
+    return asked if chosen else REPAIR

@@ -16,6 +16,7 @@ from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobOutcome, Job
 if TYPE_CHECKING:
     from tui_pruner.engine.messages import SessionView
     from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult, CompressStage
+    from tui_pruner.storage.model_file import ModuleNames
     from tui_pruner.tui.job_specs.job import OpenCheckpoint
 
 
@@ -47,10 +48,14 @@ RECIPE = (
 """The stages in their order, as in `storage.recipe`: the cut is always proved, and everything is kept in one folder."""
 
 
-def default_lines(criterion: str, round_to: int) -> dict[str, str]:
-    """The default recipe, with the criterion and the rounding of the session."""
+def default_lines(criterion: str, round_to: int, module: ModuleNames | None = None) -> dict[str, str]:
+    """The default recipe, with the criterion and the rounding of the session; for a module only the stages that it has functions for."""
     others = [*([f"criterion={criterion}"] if criterion != REPAIR else []), *([f"round-to={round_to}"] if round_to > 1 else [])]
-    return {item.stage: " ".join([item.value, *(others if item.stage == "target" else [])]) for item in RECIPE}
+    lines = {item.stage: " ".join([item.value, *(others if item.stage == "target" else [])]) for item in RECIPE}
+    if module is None:
+        return lines
+    missing = [*([] if module.batches else ["refit"]), *([] if module.evaluate else ["validate"]), "export"]
+    return {**lines, **dict.fromkeys(missing, OFF)}
 
 
 def settings_of(stage: str) -> str:
@@ -115,7 +120,8 @@ def compression(
     from tui_pruner.storage.yaml import everywhere
 
     plan, recipe = session.plan if session.steps else None, dict(lines)
-    fields = {**checkpoint.fields, "data": everywhere(checkpoint.data or ""), "plan": plan, "folder": folder}
+    data = checkpoint.data or ""
+    fields = {**checkpoint.fields, "data": data if checkpoint.opening.module else everywhere(data), "plan": plan, "folder": folder}
 
     def parameters() -> CompressParameters:
         from tui_pruner.engine.recovery_messages import CompressParameters

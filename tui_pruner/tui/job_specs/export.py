@@ -122,7 +122,7 @@ def stage_file(state: AppState, id: str) -> StageFile | None:
     root, steps = lineage.root_of(id), lineage.steps_of(id)
     if root is None or not root.path or (steps and root.plan is None):
         return None
-    if root.id == file_id(model.sha256):
+    if root.id == file_id(model.content):
         path, sha256, classes = model.path, model.sha256, state.checkpoint.opening.classes
     elif Path(root.path).exists():
         path, sha256, classes = root.path, str((root.plan or {}).get("sha256", "")), None

@@ -27,11 +27,30 @@ class ModelFile:
 
 @dataclass
 class OpenCheckpoint:
-    """The checkpoint, how it was opened, and the data yaml if known."""
+    """The checkpoint, how it was opened, and what its metric is measured by, if known: a data yaml, for a module the user's function."""
 
     opening: Opening
     model: ModelInfo
     data: str | None
+
+    @property
+    def fitted_on(self) -> str:
+        """What plans and refits read: the data, for a module its batches; empty where it is not known."""
+        return self.opening.module.batches if self.opening.module else self.data or ""
+
+    @property
+    def can_refit(self) -> bool:
+        """Whether inputs without labels can be had: of a module only where its batches are named."""
+        return self.opening.module is None or bool(self.opening.module.batches)
+
+    @property
+    def sample(self) -> str:
+        """What one of the inputs is called."""
+        return "sample" if self.opening.module else "image"
+
+    def counted(self, images: int | None) -> int | None:
+        """How many inputs a job reads: these images, and of a module all that its functions give."""
+        return None if self.opening.module else images
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -40,10 +59,11 @@ class OpenCheckpoint:
             "checkpoint": self.model.path,
             "sha256": self.model.sha256,
             "data": self.data or "",
-            "images": self.opening.images,
+            "images": self.counted(self.opening.images),
             "imgsz": self.model.imgsz,
             "device": self.opening.device,
             "classes": self.opening.classes,
+            "module": self.opening.module,
         }
 
 

@@ -96,18 +96,19 @@ class Validations:
                 return compared(result, self._metrics.by_plan.get(key) if fields["data"] == self._checkpoint.data else None)
             if fields["data"] == self._checkpoint.data:
                 self._metrics.put(key, result.metrics, result.interval, result.resamples)
-            return _outcome(result)
+            return _outcome(result, self._checkpoint.sample)
 
         return JobSpec(KIND, title, f"{key} masked" if masked else key, parameters, take, fields["data"], about=about)
 
 
-def _outcome(result: ValidationResult) -> JobOutcome:
+def _outcome(result: ValidationResult, sample: str = "image") -> JobOutcome:
     found = short_metric(result.metrics)
     figure = "no metric" if found is None else f"{found[0]} {score(found[1])}{spread(result.interval)}"
     cached = ", cached" if result.cached else ""
-    doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over images")] if result.interval else []
-    details = [("images", str(result.images)), *doubt, *shown_metrics(result.metrics)]
-    return JobOutcome(f"{figure}, {plural(result.images, 'image')}{cached}", details, result.notes)
+    doubt = [("95 % interval", f"{spread(result.interval)[2:-1]}, bootstrap over {sample}s")] if result.interval else []
+    counted = [plural(result.images, sample)] if result.images else []
+    details = [*((f"{sample}s", str(result.images)) for _ in counted), *doubt, *shown_metrics(result.metrics)]
+    return JobOutcome(f"{', '.join([figure, *counted])}{cached}", details, result.notes)
 
 
 def compared(result: ValidationResult, cut: float | None) -> JobOutcome:
@@ -164,7 +165,9 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
 
         plans = [None, plan] if plan else [None]
         models = [ModelToTime(checkpoint=model.path, classes=opening.classes, plan=each) for each in plans]
-        return BenchParameters(models=models, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None)
+        return BenchParameters(
+            models=models, imgsz=model.imgsz, device=opening.device, blocks=True, suggest=plan is not None, module=opening.module
+        )
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.search_messages import BenchResult
@@ -190,7 +193,7 @@ def _ranges(first: BenchedModel, last: BenchedModel) -> dict[str, tuple[Range, R
 
 
 def _figure(first: BenchedModel, last: BenchedModel, cut: bool) -> str:
-    where = f"{last.imgsz}x{last.imgsz} on {last.device}"
+    where = f"{last.imgsz}x{last.imgsz} on {last.device}" if last.imgsz else f"{plural(last.batch, 'sample')} on {last.device}"
     if not cut:
         return f"{milliseconds(first.median_ms)}, {where}"
     times = f"{milliseconds(first.median_ms)}{GLYPHS.arrow}{milliseconds(last.median_ms)}"

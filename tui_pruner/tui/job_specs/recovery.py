@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,13 @@ from tui_pruner.tui.job_specs.measurement import shown_metrics
 if TYPE_CHECKING:
     from tui_pruner.engine.recovery_messages import (
         FinetuneParameters,
+        FinetuneResult,
         LayerFit,
         RecalibrationParameters,
         ReconstructionParameters,
         ReconstructionResult,
     )
+    from tui_pruner.storage.model_file import ModuleNames
     from tui_pruner.tui.job_specs.job import ModelFile, OpenCheckpoint
 
 
@@ -58,7 +61,7 @@ def refit(
     def parameters() -> ReconstructionParameters:
         from tui_pruner.engine.recovery_messages import ReconstructionParameters
 
-        return ReconstructionParameters(**{**fields, "images": IMAGES}, original=original)
+        return ReconstructionParameters(**{**fields, "images": checkpoint.counted(IMAGES)}, original=original)
 
     async def take(content: dict[str, Any]) -> JobOutcome:
         from tui_pruner.engine.recovery_messages import ReconstructionResult
@@ -66,12 +69,20 @@ def refit(
         result = ReconstructionResult.model_validate(content)
         hand_over(result)
         if title:
-            Path(result.output).unlink(missing_ok=True)
+            remove(Path(result.output))
         file = [] if title else [("file", result.output), ("size", file_size(result.bytes))]
-        what, _, rest = _figure(result).partition(", ")
-        return JobOutcome(", ".join([what, *opens(bool(file)), rest]), [*file, *_details(result)], result.notes)
+        what, _, rest = _figure(result, checkpoint.sample).partition(", ")
+        return JobOutcome(", ".join([what, *opens(bool(file)), rest]), [*file, *_details(result, checkpoint.sample)], result.notes)
 
     return JobSpec(REFIT, title or Path(output).name, output, parameters, take, fields["data"], about=about)
+
+
+def remove(place: Path) -> None:
+    """Delete a file, or the folder of a module, if it is there."""
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def opens(written: bool = True) -> list[str]:
@@ -84,8 +95,8 @@ def moved(result: ReconstructionResult) -> tuple[float, float]:
     return result.distance[CUT], result.distance[result.kept]
 
 
-def _figure(result: ReconstructionResult) -> str:
-    images = plural(result.images, "image")
+def _figure(result: ReconstructionResult, sample: str) -> str:
+    images = plural(result.images, sample)
     return f"{KEPT.get(result.kept, result.kept)}, distance {between(*moved(result))}, {images}"
 
 
@@ -94,19 +105,19 @@ def between(before: float, after: float) -> str:
     return arrow(distance(before), distance(after))
 
 
-def _details(result: ReconstructionResult) -> list[tuple[str, str]]:
+def _details(result: ReconstructionResult, sample: str) -> list[tuple[str, str]]:
     images = f"{result.images} to refit on, {result.held_out} others to judge by, no labels"
     candidates = [
         (distance(far), f"{KEPT[name] if name == 'both' else name}{', kept as the closest' if name == result.kept else ''}")
         for name, far in sorted(result.distance.items(), key=lambda pair: pair[1])
     ]
     return [
-        ("images", images),
+        (f"{sample}s", images),
         ("proof", PROOF),
         ("distance", "from the original's outputs, of each candidate:"),
         *candidates,
         *_outputs(result.outputs, result.kept),
-        ("layer error", "relative, before and after the refit, on images that were held out:"),
+        ("layer error", "relative, before and after the refit, on what was held out:"),
         *map(_fit, result.layers),
     ]
 
@@ -154,6 +165,8 @@ RECOVERIES = (
     Recovery("10 epochs + distillation", "with the opened checkpoint as teacher", epochs=10, taught=True),
     Recovery("your own", "epochs, learning rate, batch and patience as you type them", epochs=20, own=True),
 )
+TRAIN = Recovery("train", "by the module's own function, as long as that takes")
+"""The fine-tuning of any module."""
 SPARSE = Recovery("10 epochs, sparse", "before cutting by bn-scale: drives unimportant scales to zero", epochs=10, sparsity=SPARSITY)
 OWN = "epochs=20 lr=0.001 batch=16 patience=5"
 """The syntax of the user's own fine-tuning settings; omitted ones are Ultralytics' defaults."""
@@ -164,6 +177,13 @@ FIELDS: Mapping[str, tuple[str, type[int] | type[float], float]] = {
     "patience": ("patience", int, 0),
 }
 """Each word with its field, its type, and its minimum."""
+
+
+def ways_for(module: ModuleNames | None) -> Sequence[Recovery]:
+    """The ways that there are for a checkpoint, or for a module with these functions."""
+    if module is None:
+        return RECOVERIES
+    return [*(RECOVERIES[:1] if module.batches else ()), *([TRAIN] if module.train else ())]
 
 
 def own_recovery(way: Recovery, text: str) -> Recovery:
@@ -232,15 +252,22 @@ def recovery(
         result = FinetuneResult.model_validate(content)
         hand_over(result.output)
         found = short_metric(result.metrics)
-        figure = f"{found[0]} {score(found[1])} on all validation images" if found else "no metric"
-        early = ", stopped early" if result.stopped else ""
-        best = f"epoch {result.best_epoch} of {result.epochs} was best" if result.best_epoch else "no epoch was better than the file"
-        epochs = f"{best}{early}"
+        where = " on all validation images" if result.epochs else ""
+        figure = f"{found[0]} {score(found[1])}{where}" if found else "no metric"
+        epochs = epochs_in_words(result)
         curve = [(f"epoch {number}", _figures(epoch)) for number, epoch in enumerate(result.curve, start=1)]
         details = [("file", result.output), *shown_metrics(result.metrics), *curve]
-        return JobOutcome(", ".join([figure, *opens(), epochs]), details, result.notes)
+        return JobOutcome(", ".join([figure, *opens(), *epochs]), details, result.notes)
 
-    return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=True)
+    return JobSpec(FINETUNE, Path(output).name, output, parameters, take, fields["data"], stops_early=fields["module"] is None)
+
+
+def epochs_in_words(result: FinetuneResult) -> list[str]:
+    """Which epoch was kept; nothing of a training by a function of the user's, whose epochs are not known."""
+    if not result.epochs:
+        return []
+    best = f"epoch {result.best_epoch} of {result.epochs} was best" if result.best_epoch else "no epoch was better than the file"
+    return [f"{best}{', stopped early' if result.stopped else ''}"]
 
 
 def _recalibration(fields: dict[str, Any], hand_over: Callable[[str], None]) -> JobSpec:

@@ -208,8 +208,9 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         hand_over(scanned(result, criterion, fields["data"]))
         known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
         counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
-        images = plural(result.images, "image")
-        figure = f"scan stopped after {counted}, {images}{known}" if result.wanted else f"scanned by {counted} on {images}{known}"
+        images = plural(result.images, checkpoint.sample)
+        on = f" on {images}" if result.images else ""
+        figure = f"scan stopped after {counted}{on}{known}" if result.wanted else f"scanned by {counted}{on}{known}"
         worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
@@ -259,8 +260,8 @@ def calibration(
         await hand_over(result.scores)
         cached = ", cached" if result.cached else ""
         return JobOutcome(
-            f"calibrated on {plural(result.images, 'image')}{cached}",
-            [("images", str(result.images)), ("scores", result.scores)],
+            f"calibrated on {plural(result.images, checkpoint.sample)}{cached}",
+            [(f"{checkpoint.sample}s", str(result.images)), ("scores", result.scores)],
             result.notes,
         )
 
@@ -291,7 +292,7 @@ def measured_plan(
     hand_over: Callable[[Measured], Awaitable[None]],
 ) -> JobSpec:
     """The planning job on top of the present session."""
-    fields, scanned = {**checkpoint.fields, "images": IMAGES}, checkpoint.opening.images
+    fields, scanned = {**checkpoint.fields, "images": checkpoint.counted(IMAGES)}, checkpoint.opening.images
     plan = session.plan if session.steps else None
 
     def parameters() -> PlanningParameters:
@@ -308,7 +309,7 @@ def measured_plan(
         point = result.points[0]
         amounts = TargetPlan(amounts=point.amounts, shares=point.shares, scanned=False, stopped=point.stopped)
         await hand_over(Measured(amounts, criterion, result.scores, verdict(point)))
-        return JobOutcome(_figure(point, result), _details(point, result), result.notes)
+        return JobOutcome(_figure(point, result, checkpoint.sample), _details(point, result, checkpoint.sample), result.notes)
 
     key = " ".join([*targets, criterion, str(round_to), plan_key(plan)])
     return JobSpec(PLAN, " ".join(targets), key, parameters, take, fields["data"], follow=planning)
@@ -333,17 +334,17 @@ def verdict(point: PlanPoint) -> str:
     return f"{point.chosen} plan, {why} ({distance(best.distance)} from the original's outputs)"
 
 
-def _figure(point: PlanPoint, result: PlanningResult) -> str:
+def _figure(point: PlanPoint, result: PlanningResult, sample: str) -> str:
     if point.plan is None:
         return point.stopped
     measured = "measured before" if result.cached else f"{plural(result.trials, 'trial')}"
-    return f"{verdict(point)}, {measured}, {plural(result.images, 'image')}"
+    return f"{verdict(point)}, {measured}, {plural(result.images, sample)}"
 
 
-def _details(point: PlanPoint, result: PlanningResult) -> list[tuple[str, str]]:
+def _details(point: PlanPoint, result: PlanningResult, sample: str) -> list[tuple[str, str]]:
     images = f"{result.images} to measure and refit on, {result.held_out} others to judge by, no labels"
     rivals = [("distance", "from the original's outputs, as cut and refitted:"), *map(_rival, point.rivals)] if point.rivals else []
-    return [("left", shares_words(point.shares)), ("images", images), *rivals]
+    return [("left", shares_words(point.shares)), (f"{sample}s", images), *rivals]
 
 
 def _rival(rival: RivalResult) -> tuple[str, str]:

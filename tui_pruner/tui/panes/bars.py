@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -36,12 +35,12 @@ UNKNOWN = " ~?"
 
 def header_lines(state: AppState, width: int) -> list[Text]:
     """One line on a wide screen, without the least needed figures, and two on a narrow one: it never alternates between them."""
-    model = state.opened.model
+    name, model = state.checkpoint.opening.name, state.opened.model
     figures = next(found for level in range(LEVELS) if (found := _figures(state, level)).cell_len <= width - 2 or level == LEVELS - 1)
     space_left = width - figures.cell_len - len(GAP) - 2
     if width < ONE_LINE or space_left < SHORTEST_NAME:
-        return [Text.assemble(" ", _identity(model, width - 2)), Text.assemble(" ", figures)]
-    identity = _identity(model, space_left)
+        return [Text.assemble(" ", _identity(name, model, width - 2)), Text.assemble(" ", figures)]
+    identity = _identity(name, model, space_left)
     space = " " * (width - 2 - identity.cell_len - figures.cell_len)
     return [Text.assemble(" ", identity, space, figures, " ")]
 
@@ -51,11 +50,10 @@ def waiting_line(name: str, what: str, width: int) -> Text:
     return Text.assemble(" ", (fit_middle(name, max(width - len(what) - 6, 8)), colours.STRONG), GAP, (what, colours.WARNING))
 
 
-def _identity(model: ModelInfo, width: int) -> Text:
+def _identity(name: str, model: ModelInfo, width: int) -> Text:
     dot = f" {GLYPHS.dot} "
     sizes = [f"{model.classes} classes", str(model.imgsz)] if model.imgsz else []
     facts = [f"{model.family} {model.task}", *sizes]
-    name = Path(model.path).name
     while facts and cell_len(name + "  " + dot.join(facts)) > width:
         facts.pop()
     return Text.assemble((fit_middle(name, width), colours.STRONG), "  " if facts else "", (dot.join(facts), colours.MUTED))

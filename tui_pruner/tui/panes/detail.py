@@ -153,10 +153,11 @@ def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
     drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
     if scan is None or not drops:
         return []
-    text = Text.assemble((fit(f"{scan.metric} at", LABEL), colours.MUTED))
+    label = f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1)
+    text = Text.assemble((fit(label, LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
         text.append(f"{GLYPHS.minus}{share:.0%}: ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
-    ground = f"alone, {plural(scan.images, 'image')}"
+    ground = f"alone, {plural(scan.images, state.checkpoint.sample)}" if scan.images else "alone"
     return [text.append(ground, colours.MUTED)] if text.cell_len + len(ground) <= width else [text]
 
 

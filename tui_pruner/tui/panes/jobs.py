@@ -365,8 +365,13 @@ class JobsPane(Pane, inherit_bindings=False):
     def follow(self, store: Store, work: Callable[[], Activity]) -> None:
         """Observe the jobs of a session."""
         state, names = store.state, ("doing", "notes", "automatic", "refitting", "session", "scan", JOBS, BEAT, COLOURS)
-        module = bool(state.checkpoint.opening.module)
-        store.observe(names, lambda: self.show(work(), state.automatic, state.refitting, bool(state.checkpoint.data), module))
+        module, checkpoint = state.checkpoint.opening.module, state.checkpoint
+
+        def draw() -> None:
+            switched = ((state.automatic and module is None) or bool(checkpoint.data), state.refitting)
+            self.show(work(), *switched, bool(checkpoint.data or checkpoint.fitted_on), module is not None and not any(switched))
+
+        store.observe(names, draw)
 
     def show(self, work: Activity, automatic: bool, refitting: bool = False, data: bool = True, module: bool = False) -> None:
         """Draw the jobs."""

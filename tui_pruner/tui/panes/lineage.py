@@ -29,6 +29,7 @@ KINDS = {
 }
 LEAST = 22
 SIZE, METRIC, INTERVAL, LATENCY, PROOF = 7, 6, 14, 9, 16
+LONGEST_METRIC = 12
 BRANCH, RUNS = ("├─", "│ ") if SIGNS is UNICODE else ("+-", "| ")
 
 
@@ -74,7 +75,7 @@ def kind_of(stage: Stage) -> str:
 
 def graph_lines(shown: Shown, width: int, cursor: str = "", held: str = "") -> tuple[list[Text], int]:
     """One line per stage under a heading, parents first; and the line of the cursor."""
-    columns = _columns(width)
+    columns = _columns(width, len(shown.metric))
     space_left = width - sum(columns.values())
     titles = {"params": "params", "flops": "GFLOPs", "metric": shown.metric, "interval": "95 % interval", "latency": "ms", "proof": "proof"}
     heading = Text(fit("stage", space_left) + "".join(_cell(name, titles[name], size) for name, size in columns.items()), colours.FAINT)
@@ -149,9 +150,10 @@ def _metric_moved(shown: Shown, before: Stage, after: Stage) -> Text | None:
     return Text.assemble((f"{shown.metric} ", colours.MUTED), values, (moved, metric_colour(first, last)))
 
 
-def _columns(width: int) -> dict[str, int]:
-    """The columns that fit, with their widths; size and metric are dropped last."""
-    wanted = {"params": SIZE, "flops": SIZE, "metric": METRIC, "interval": INTERVAL, "latency": LATENCY, "proof": PROOF}
+def _columns(width: int, longest: int) -> dict[str, int]:
+    """The columns that fit, with their widths; size and metric are dropped last. `longest`: the length of the metric's."""
+    metric = max(METRIC, min(longest, LONGEST_METRIC) + 2)
+    wanted = {"params": SIZE, "flops": SIZE, "metric": metric, "interval": INTERVAL, "latency": LATENCY, "proof": PROOF}
     for name in ("interval", "proof", "latency", "params"):
         if sum(wanted.values()) + LEAST > width:
             wanted.pop(name)

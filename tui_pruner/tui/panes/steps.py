@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -249,7 +248,7 @@ def with_ancestors(state: AppState, width: int, timeline: Timeline | None = None
     """The steps with the stages before the open file above them, and the line of the cursor."""
     if not state.lineage.ancestors():
         return step_lines(state, state.metrics, width, timeline)
-    lines, at = step_lines(state, state.metrics, width, timeline, Path(state.opened.model.path).name)
+    lines, at = step_lines(state, state.metrics, width, timeline, state.checkpoint.opening.name)
     columns = columns_of(state, state.metrics, width)
     shown = Shown(state.lineage, state.checkpoint.data or "", state.metrics.name)
     before = ancestor_lines(

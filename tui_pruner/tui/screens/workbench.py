@@ -252,6 +252,6 @@ def first_state(result: OpenResult, loading: LoadingScreen) -> tuple[AppState, V
     metrics = StepMetrics()
     metrics.follow(result.session)
     notes = [*loading.notes, *((warning, None) for warning in result.warnings)]
-    checkpoint = OpenCheckpoint(opening, result.model, opening.data)
+    checkpoint = OpenCheckpoint(opening, result.model, (opening.module.evaluate or None) if opening.module else opening.data)
     state = AppState(result, result.session, checkpoint, metrics=metrics, notes=notes, automatic=loading.automatic)
     return state, ViewState(tree=TreeState.of(result.blocks))
