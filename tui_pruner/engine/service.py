@@ -6,12 +6,10 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from tui_pruner.core.model.analysis import analyse
 from tui_pruner.core.model.block_flow import BlockFlow, block_flows
 from tui_pruner.core.pruning.importance import calibration_for
 from tui_pruner.core.pruning.plan import parse_plan, save_plan
@@ -27,7 +25,6 @@ from tui_pruner.domain.errors import EngineError, OutputError, ProofError, Prune
 from tui_pruner.engine import requests
 from tui_pruner.engine.messages import (
     Calibrated,
-    Check,
     Comparison,
     DryRun,
     ExplainResult,
@@ -39,10 +36,10 @@ from tui_pruner.engine.messages import (
     SavedPlan,
     SessionView,
     TroubleEvent,
-    WriteResult,
 )
 from tui_pruner.engine.requests import KINDS, Answer, EngineRequest, TargetLadder, TargetRung
 from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
+from tui_pruner.engine.sources import Source, source_of
 from tui_pruner.engine.views import (
     as_requests,
     block_views,
@@ -54,13 +51,11 @@ from tui_pruner.engine.views import (
     proof_view,
     session_view,
 )
-from tui_pruner.frameworks.ultralytics import open_model
-from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 from tui_pruner.storage.atomic import check_place
 from tui_pruner.storage.error_log import keep_traceback, one_line
 
 if TYPE_CHECKING:
-    from tui_pruner.frameworks.plain.named_module import NamedModule
+    pass
 
 
 def reach_view(planner: Planner) -> TargetReach:
@@ -108,15 +103,6 @@ def flow_view(block: BlockFlow) -> requests.FlowView:
     return requests.FlowView.model_validate(dataclasses.asdict(block))
 
 
-def named_module(asked: requests.Open) -> NamedModule | None:
-    """The module that a request names; None where it is for a file."""
-    if asked.module is None:
-        return None
-    from tui_pruner.frameworks.plain.named_module import NamedModule  # late: no file waits for it
-
-    return NamedModule(asked.module)
-
-
 Say = Callable[[str, Message], None]
 
 
@@ -126,7 +112,7 @@ class Service:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._session: PruningSession | None = None
-        self._source: NamedModule | None = None
+        self._source: Source | None = None
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
         self.writing: Future[Message] | None = None
         self._slider = 0
@@ -141,6 +127,17 @@ class Service:
         if self._session is None:
             raise EngineError("no checkpoint is open")
         return self._session
+
+    @property
+    def source(self) -> Source:
+        """What the open session is on.
+
+        Raises:
+            EngineError: nothing is open yet.
+        """
+        if self._source is None:
+            raise EngineError("no checkpoint is open")
+        return self._source
 
     def answer(self, method: str, params: dict[str, Any]) -> Message | Future[Message]:
         """Answer a request that came over the pipe.
@@ -168,24 +165,23 @@ class Service:
     def open(self, asked: requests.Open) -> OpenResult:
         """Read, trace, and replay a plan; its first `steps` steps are applied, the others can be redone."""
         started = time.perf_counter()
-        source = named_module(asked)
-        analysis = source.analysis() if source else analyse(open_model(asked.path, asked.classes), asked.imgsz)
+        source = source_of(asked)
+        analysis = source.analysis()
         session = PruningSession(analysis)
         if asked.plan:
             session.load(asked.plan)
             session.go_to(len(session.steps) if asked.steps is None else asked.steps)
         self._session, self._source = session, source
-        result = OpenResult(
-            model=model_info(analysis, session.arithmetic).model_copy(update=source.identity(analysis) if source else {}),
-            blocks=[
-                block.model_copy(update={"section": "all blocks"} if source else {}) for block in block_views(analysis, session.arithmetic)
-            ],
+        opened = OpenResult(
+            model=model_info(analysis, session.arithmetic),
+            blocks=block_views(analysis, session.arithmetic),
             session=session_view(session),
             criteria=list(analysis.ranking.names),
             warnings=[*analysis.checkpoint.warnings, *analysis.notes],
             seconds=time.perf_counter() - started,
             recorded_data=analysis.checkpoint.recorded_data,
         )
+        result = source.described(opened, analysis)
         self.slow.submit(self._prepare, session)
         self._prove_all(session)
         return result
@@ -266,8 +262,7 @@ class Service:
 
     def save_plan(self, asked: requests.SavePlan) -> SavedPlan:
         """Write the plan as YAML."""
-        source = self._source
-        plan, file = (source.plan(self.session), source.folder / asked.path) if source else (self.session.plan, Path(asked.path))
+        plan, file = self.source.plan(self.session), self.source.folder / asked.path
         check_place(file, f"the plan {file}", "plan.yaml", asked.force)
         save_plan(file, plan, self.session.analysis.checkpoint.path)
         return SavedPlan(output=str(file.resolve()), steps=len(plan.steps))
@@ -286,12 +281,15 @@ class Service:
 
     def plan_target(self, asked: requests.PlanTarget) -> Future[Message]:
         """Find the amounts that meet targets."""
-        session, aims, rules = self.session, [parse_target(text) for text in asked.targets], Rules(round_to=asked.round_to)
+        session, aims, tolerances = self.session, [parse_target(text) for text in asked.targets], self.source.tolerances
 
         def run() -> Message:
-            if self._source is not None:
-                return plan_view(self._source.budget(session, aims, asked.criterion, asked.round_to), False)
-            return target_view(Planner(session.analysis, session.removal, rules), aims, asked.criterion, asked.scan)
+            for tolerance in tolerances:
+                rules = Rules(round_to=asked.round_to, tolerance=tolerance)
+                found = target_view(Planner(session.analysis, session.removal, rules), aims, asked.criterion, asked.scan)
+                if not found.stopped:
+                    break
+            return found
 
         return self.slow.submit(run)
 
@@ -363,27 +361,13 @@ class Service:
             self._say("progress", ProgressEvent(doing=doing))
 
         try:
-            if self._source is not None and not asked.mask:
-                size, digest = self._source.save(session, steps, asked.path, asked.force or asked.scratch)
-                if not asked.scratch:
-                    session.written = tuple(applied.step for applied in steps)
-                return WriteResult(output=asked.path, sha256=digest, bytes=size, checks=[Check(name="loads", ok=True, detail="")])
-            made = cut_prove_write(session, asked.path, steps=steps, mask=asked.mask, force=asked.force, on_progress=on_progress)
+            made = self.source.write(session, steps, asked, on_progress)
         except ProofError:
             self._tell_proofs(session, steps)
             raise
         if not asked.scratch:
             session.written = tuple(applied.step for applied in steps)
-        written, masked = made.file, made.proof.relative_difference if asked.mask else None
-        checks = [Check(name=check.name, ok=check.ok, detail=check.detail) for check in written.checks]
-        return WriteResult(
-            output=written.output,
-            sha256=written.sha256,
-            bytes=written.bytes,
-            checks=checks,
-            own_names=list(written.own_names),
-            masked=masked,
-        )
+        return made
 
 
 def answer_or_reason(what: str, ask: Callable[[], Answer]) -> tuple[Answer | None, str]:

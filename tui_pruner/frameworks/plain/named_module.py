@@ -20,10 +20,8 @@ from tui_pruner.core.model.inputs import Inputs, inputs_of
 from tui_pruner.core.pruning.plan import Plan
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.recovery.reconstruction import Recovered
-from tui_pruner.core.search.planner import Budget
-from tui_pruner.core.search.targets import Target
 from tui_pruner.domain.errors import CheckpointError, ProgramEnd, PrunerError, RequestError, UntrustedError, VerificationError, user_code
-from tui_pruner.frameworks.plain.module import digest_of, digest_of_weights, name_of, nearest_budget, open_module, structure_of
+from tui_pruner.frameworks.plain.module import digest_of, digest_of_weights, name_of, open_module, structure_of
 from tui_pruner.frameworks.plain.module_file import WEIGHTS, fill, load_module, same_state, save_proved, with_kept
 from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.trust import fingerprint, is_trusted, short
@@ -89,10 +87,6 @@ class NamedModule:
     def plan(self, session: PruningSession) -> Plan:
         """The plan of a session, with the positions that every parameter keeps."""
         return with_kept(session.plan, session.analysis.coupling, session.removal)
-
-    def budget(self, session: PruningSession, targets: Sequence[Target], criterion: str, round_to: int) -> Budget:
-        """The cuts that reach targets after a session's steps, as near below them as the widths of a small module allow."""
-        return nearest_budget(session.analysis, session.removal, targets, criterion, round_to)
 
     def save(
         self, session: PruningSession, steps: Sequence[AppliedStep], output: str, force: bool, refit: Recovered | None = None
