@@ -12,7 +12,8 @@ from torch import nn
 
 import tui_pruner as tp
 from tests.generality.modules import CASES, Case
-from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, as_ranges, from_ranges, same_state
+from tui_pruner.core.pruning.plan import as_ranges, from_ranges
+from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, same_state
 
 TIED = "all arguments by name"
 PLAIN = "a Sequential called model"

@@ -25,6 +25,18 @@ class JobParameters(Message):
     module: ModuleNames | None = None
 
 
+OF_IMAGES = ("checkpoint", "data", "images", "imgsz", "seed", "module", "classes")
+
+
+def told_of(parameters: Message) -> dict[str, Any]:
+    """The parameters of a job without the empty ones and the plan, those of a module by its names."""
+    fields = parameters.model_dump(exclude={"plan"}, exclude_none=True)
+    if names := fields.get("module"):
+        start = {"checkpoint": fields["checkpoint"]} if fields.get("checkpoint", names["build"]) != names["build"] else {}
+        fields = {**names, **start, **{name: value for name, value in fields.items() if name not in OF_IMAGES}}
+    return {name: value for name, value in fields.items() if value not in ("", None)}
+
+
 class ValidationParameters(JobParameters):
     """Parameters of a validation: a checkpoint, a plan and how to measure. Results are cached by these.
 

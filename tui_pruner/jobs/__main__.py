@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tui_pruner.domain.errors import FAILED, JobError, PrunerError, out_of_memory
-from tui_pruner.engine.job_messages import JobProgress
+from tui_pruner.engine.job_messages import JobProgress, told_of
 from tui_pruner.engine.messages import Message
 from tui_pruner.engine.processes import ATTENDED
 from tui_pruner.engine.server import MessageStream, end_with_parent, reserve_stdout
 from tui_pruner.storage import paths
 from tui_pruner.storage.error_log import one_line, versions_line
 
-PLAN, METRICS = "plan", "metrics/"
+METRICS = "metrics/"
 NICENESS = 5
 AUTOGROUP = Path("/proc/self/autogroup")
 
@@ -36,9 +36,9 @@ class JobLog:
 
     def begin(self, kind: str, parameters: Message) -> None:
         """Write the kind and its parameters, without the plan's channels."""
-        fields = parameters.model_dump(exclude={PLAN}, exclude_none=True)
+        fields = told_of(parameters)
         self._write(f"{time.strftime('%Y-%m-%d')} {versions_line()}")
-        self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items() if value != ""))
+        self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items()))
 
     def follow(self, progress: JobProgress) -> None:
         """Write the progress, with the metrics so far."""

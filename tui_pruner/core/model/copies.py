@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from types import MethodType
 from typing import Any
 
@@ -101,9 +101,14 @@ def without_weights(model: nn.Module) -> nn.Module:
 def forget_caches(model: nn.Module) -> None:
     """Reset what heads cache to the state before their first forward."""
     for _, module in modules_of(model):
-        for name in CACHES & module.__dict__.keys():
-            if hasattr(type(module), name):
-                delattr(module, name)
+        for name in cached_by(type(module)):  # type: ignore[arg-type]
+            module.__dict__.pop(name, None)
+
+
+@lru_cache(maxsize=512)
+def cached_by(kind: Hashable) -> tuple[str, ...]:
+    """What modules of a class cache."""
+    return tuple(name for name in CACHES if hasattr(kind, name))
 
 
 def sharing_weights(model: nn.Module, twins: dict[int, nn.Module] | None = None) -> nn.Module:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from tui_pruner.core.pruning.removal import NOTHING, Removal
@@ -262,3 +264,48 @@ def _inline(value: Any) -> Any:
     if isinstance(value, list):
         return _Inline(value) if value and all(isinstance(item, int) for item in value) else [_inline(item) for item in value]
     return value
+
+
+PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+LARGEST = 1 << 24
+
+
+def as_ranges(positions: Sequence[int]) -> str:
+    """Ascending positions as text: "0-15, 20"."""
+    found: list[list[int]] = []
+    for position in positions:
+        if found and position == found[-1][1] + 1:
+            found[-1][1] = position
+        else:
+            found.append([position, position])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def from_ranges(text: str) -> NDArray[np.int64]:
+    """Parse the text of `as_ranges`.
+
+    Raises:
+        ValueError: other text, not ascending, or an absurd number of positions.
+    """
+    parts: list[NDArray[np.int64]] = []
+    after = 0
+    for part in text.split(","):
+        match = PART.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first < after or last < first or last > LARGEST:
+            raise ValueError(f"{part.strip()!r} is not an ascending range of positions")
+        parts.append(np.arange(first, last + 1, dtype=np.int64))
+        after = last + 1
+    return np.concatenate(parts)
+
+
+def positions_at(key: str, text: str) -> Indices:
+    """The positions that a plan has under a key.
+
+    Raises:
+        PlanError: they are not written as ranges.
+    """
+    try:
+        return from_ranges(text)
+    except ValueError as error:
+        raise PlanError(f"the plan's {key}: {error}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tui_pruner import __version__
 from tui_pruner.core.model.copies import named_tensors, owners_of_tensors, put_tensor, tensor_at
 from tui_pruner.core.model.layers import compute_weights
-from tui_pruner.core.pruning.plan import Plan, dump_yaml, read_plan
+from tui_pruner.core.pruning.plan import Plan, as_ranges, dump_yaml, positions_at, read_plan
 from tui_pruner.core.pruning.removal import Removal
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.pruning.surgery import cut, factors_of_rows, narrowed_to, scale_rows
@@ -35,52 +33,8 @@ from tui_pruner.frameworks.plain.module import OpenedModule, digest_of, independ
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
 from tui_pruner.storage.model_file import NUMBERS
 
-PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
-LARGEST = 1 << 24
-
-
-def as_ranges(positions: Sequence[int]) -> str:
-    """Ascending positions as text: "0-15, 20"."""
-    found: list[list[int]] = []
-    for position in positions:
-        if found and position == found[-1][1] + 1:
-            found[-1][1] = position
-        else:
-            found.append([position, position])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
-
-
-def from_ranges(text: str) -> NDArray[np.int64]:
-    """Parse the text of `as_ranges`.
-
-    Raises:
-        ValueError: other text, not ascending, or an absurd number of positions.
-    """
-    parts: list[NDArray[np.int64]] = []
-    after = 0
-    for part in text.split(","):
-        match = PART.fullmatch(part.strip())
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if first < after or last < first or last > LARGEST:
-            raise ValueError(f"{part.strip()!r} is not an ascending range of positions")
-        parts.append(np.arange(first, last + 1, dtype=np.int64))
-        after = last + 1
-    return np.concatenate(parts)
-
-
-def positions_at(key: str, text: str) -> Indices:
-    """The positions that a plan has under a key.
-
-    Raises:
-        PlanError: they are not written as ranges.
-    """
-    try:
-        return from_ranges(text)
-    except ValueError as error:
-        raise PlanError(f"the plan's {key}: {error}") from None
-
-
 PLAN, WEIGHTS, ABOUT = "plan.yaml", NUMBERS, "about.json"
+ORIGIN = "from"
 UNCHANGED = "cut"
 """What a refit keeps that found nothing better than the cut."""
 FILES = frozenset({PLAN, WEIGHTS, ABOUT})
@@ -103,8 +57,11 @@ def save_proved(
     steps: Sequence[AppliedStep] | None = None,
     refit: Recovered | None = None,
     force: bool = False,
+    origin: str = "",
 ) -> nn.Module:
     """Write the module after some steps of a session (default: all applied ones), or its refit, as a folder; return that module.
+
+    `origin`: the name of the folder that the module of the session came from.
 
     Raises:
         ProofError: the last step is not proved.
@@ -127,6 +84,7 @@ def save_proved(
         "after": asdict(session.arithmetic.widths(removal).size),
         "refit": refit.kept if refit is not None else None,
         "proof": {**proof.plain(), "seconds": round(proof.seconds, 3)},
+        **({ORIGIN: origin} if origin else {}),
     }
     plan = session.plan.model_copy(update={"steps": [one.step for one in applied]})
     save_module(folder, with_kept(plan, coupling, removal), model, about, force)
@@ -210,6 +168,8 @@ def separate(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
 def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
     """A freshly built module, cut by the plan in a folder and with the weights in it; the given module stays as it is.
 
+    What was cut further from an earlier folder is cut by the plan of that one first, if it is beside this one.
+
     Raises:
         CheckpointError: the folder is missing, or its files are damaged or do not belong together.
         PlanError: the module is not built like the one that was cut.
@@ -217,8 +177,7 @@ def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
     from safetensors.torch import load
 
     path = Path(folder)
-    demand_saved(path)
-    pruned = cut_by_plan(module, read_plan(path / PLAN))
+    pruned = cut_as_in(path, module)
     try:
         tensors = load((path / WEIGHTS).read_bytes())
     except Exception as error:
@@ -230,6 +189,36 @@ def load_module(folder: str | Path, module: nn.Module) -> nn.Module:
                 f"{name} is in no state, so {path} has no values for it: build the module elsewhere than on the meta device"
             )
     return pruned
+
+
+LONGEST_CHAIN = 32
+"""Folders that were cut from each other."""
+
+
+def cut_as_in(folder: Path, module: nn.Module, most: int = LONGEST_CHAIN) -> nn.Module:
+    """A freshly built module, cut by the plan in a folder, after those of the folders that it came from.
+
+    Raises:
+        CheckpointError: the folder is missing.
+        PlanError: the module is not built like the one that was cut, and the folder that it was cut from is not there.
+    """
+    demand_saved(folder)
+    plan, origin = read_plan(folder / PLAN), about_of(folder).get(ORIGIN)
+    if not isinstance(origin, str) or digest_of(structure_of(module)) == plan.sha256:
+        return cut_by_plan(module, plan)
+    before = folder.with_name(origin)
+    if most <= 0 or not before.is_dir():
+        raise PlanError(f"{folder} was cut from what {origin} has, which is not beside it: load that folder first, and this one into it")
+    return cut_by_plan(cut_as_in(before, module, most - 1), plan)
+
+
+def about_of(folder: Path) -> dict[str, Any]:
+    """What a folder's file about its origin says; empty where it is missing or damaged, as only the plan and the weights are needed."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def demand_saved(folder: Path) -> None:
@@ -365,10 +354,7 @@ def demand_unfitted(folder: Path) -> None:
         CheckpointError: its files are missing.
     """
     demand_saved(folder)
-    try:
-        refit = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["refit"]
-    except (OSError, ValueError, KeyError, TypeError):  # only the plan and the weights are needed
-        return
+    refit = about_of(folder).get("refit")
     if refit not in (None, UNCHANGED):
         raise PlanError(f"{folder} was refitted after the cut ({refit}), so no twin has its weights: its {ABOUT} has the proof of the cut")
 

@@ -99,7 +99,8 @@ class NamedModule:
             VerificationError: what was loaded is another module.
         """
         folder = self.folder / output
-        return self.demand_loads(folder, save_proved(session, folder, steps=steps, refit=refit, force=force))
+        origin = Path(self.names.folder).name if self.names.folder else ""
+        return self.demand_loads(folder, save_proved(session, folder, steps=steps, refit=refit, force=force, origin=origin))
 
     def demand_loads(self, folder: Path, module: nn.Module) -> tuple[int, str]:
         """Load a written folder into a freshly built module; return its bytes and its numbers' SHA-256.

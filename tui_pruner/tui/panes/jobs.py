@@ -277,7 +277,6 @@ def _filled(text: Text, chosen: bool, width: int) -> Text:
 NAMES, FIGURE = 14, 6
 FEWEST_POINTS = 3
 LOSSES = "train/"
-HIDDEN = ("plan",)
 
 
 def job_detail_lines(job: QueuedJob, before: int, now: float, width: int) -> list[Text]:
@@ -328,9 +327,10 @@ def _state(job: QueuedJob, before: int, now: float) -> str:
 def _parameters(job: QueuedJob) -> list[tuple[str, str]]:
     if job.parameters is None:
         return [("data", job.spec.data)] if job.spec.data else []
-    fields: Mapping[str, Any] = job.parameters.model_dump(exclude=set(HIDDEN), exclude_none=True)
+    from tui_pruner.engine.job_messages import told_of
+
     log = [("log", str(job.log))] if job.log else []
-    return [(name, _short(value)) for name, value in fields.items() if value != ""] + log
+    return [(name, _short(value)) for name, value in told_of(job.parameters).items()] + log
 
 
 def _plan(job: QueuedJob) -> list[tuple[str, str]]:
