@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,26 @@ from torch import nn
 import tui_pruner as tp
 from tests.generality.modules import CASES, Case
 from tui_pruner.core.pruning.plan import as_ranges, from_ranges
+from tui_pruner.core.pruning.session import PruningSession
+from tui_pruner.domain.cuts import parse_request
 from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, same_state
+from tui_pruner.frameworks.plain.named_module import NamedModule
+from tui_pruner.storage.model_file import ModuleNames
 
 TIED = "all arguments by name"
 PLAIN = "a Sequential called model"
+
+
+STAGED = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(*(nn.Conv2d(a, b, 3) for a, b in ((3, 16), (16, 16), (16, 4))))
+
+def inputs():
+    return torch.rand(1, 3, 12, 12)
+"""
 
 
 def seeded(case: Case, seed: int = 0) -> nn.Module:
@@ -57,6 +74,26 @@ def test_refitted_module_is_loaded_as_fitted(tmp_path):
     small = tp.load(session.save(tmp_path / "small.tp"), seeded(case, seed=2))
     assert same_state(small, session.model())
     assert json.loads((tmp_path / "small.tp" / "about.json").read_text())["refit"] == session._refit.kept
+
+
+def test_what_was_cut_in_stages_is_loaded_through_the_folders_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "staged_net.py").write_text(STAGED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder, module = None, None
+    for place, layer in (("first.tp", "0=50%"), ("second.tp", "1=50%"), ("third.tp", "0=50%")):
+        module = NamedModule(ModuleNames("staged_net:build", "staged_net:inputs", folder=folder))
+        steps = PruningSession(module.analysis())
+        steps.apply([parse_request(layer, "l2", 1)])
+        module.save(steps, steps.steps, place, force=False)
+        folder = place
+    assert module is not None
+    fresh = module._made()
+    assert [part.out_channels for part in tp.load("third.tp", fresh)] == [4, 8, 4]
+    assert [part.out_channels for part in fresh] == [16, 16, 4]
+    shutil.rmtree("first.tp")
+    with pytest.raises(tp.PrunerError, match=r"second.tp was cut from what first.tp has, which is not beside it"):
+        tp.load("third.tp", fresh)
 
 
 def test_weight_with_two_owners_is_saved_once_and_stays_shared(tmp_path):
