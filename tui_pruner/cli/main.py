@@ -36,7 +36,7 @@ MODULES = {
 """The commands by their module in `cli/commands`; each is a function of its name."""
 FOUND = {command: module for module, commands in MODULES.items() for command in commands}
 WITHOUT_MODEL = MODULES["app"]
-OF_A_MODULE = ("--model", "--inputs", "--weights", "--evaluate")
+OF_A_MODULE = ("--model", "--inputs", "--weights", "--batches", "--evaluate", "--train")
 """Prefixes of the options by which a command is about any module."""
 
 
@@ -99,10 +99,10 @@ def parsed(arguments: list[str]) -> int:
 def parser_for(arguments: list[str]) -> typer.Typer:
     """The parser for a command line: with its own command only, or with all where it names none."""
     if any(argument.startswith(OF_A_MODULE) for argument in arguments):
-        from tui_pruner.cli.commands import module
+        from tui_pruner.cli.commands import module, module_jobs
 
         if module.is_meant(arguments):
-            return module.app
+            return module_jobs.app
     first = arguments[0] if arguments else ""
     return app_of([first]) if first in FOUND or first == "open" else app_of()
 

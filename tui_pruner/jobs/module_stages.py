@@ -8,7 +8,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -22,7 +22,8 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.recovery.damage import WeightReaders
 from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.core.search.ladders import Rules
-from tui_pruner.core.search.targets import parse_target
+from tui_pruner.core.search.planner import Budget
+from tui_pruner.core.search.targets import Target, parse_target
 from tui_pruner.domain.criteria import NEED_DATA
 from tui_pruner.domain.errors import JobError, RequestError
 from tui_pruner.domain.results import short_metric
@@ -37,9 +38,8 @@ from tui_pruner.engine.recovery_messages import (
     ReconstructionParameters,
     ReconstructionResult,
 )
-from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult, PlanPoint
+from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult, PlanPoint, RivalResult
 from tui_pruner.frameworks.plain.batches import (
-    MeasuredPlan,
     apart,
     on_batches,
     planned_on,
@@ -48,7 +48,7 @@ from tui_pruner.frameworks.plain.batches import (
     scores_without_labels,
     usable_batches,
 )
-from tui_pruner.frameworks.plain.module import digest_of, independent, structure_of
+from tui_pruner.frameworks.plain.module import digest_of, independent, nearest_budget, structure_of
 from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, save_module
 from tui_pruner.frameworks.plain.named_module import NamedModule, called
 from tui_pruner.jobs.module_figures import evaluated, opened_of, opened_session, session_in
@@ -141,47 +141,91 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     started = time.perf_counter()
     wanted = [[parse_target(text) for text in texts] for texts in parameters.points]
     source, session = opened_session(parameters, parameters.plan, on_progress)
-    module, rules = opened_of(session), Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
-    points, trials, scores = [], 0, ""
-    with on_batches():
-        batches = apart(usable_batches(module, source.batches(), parameters.images))
-        for texts, targets in zip(parameters.points, wanted, strict=True):
+    rules = Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
+    planner = OnBatches(source, session, parameters) if source.names.batches else None
+    points = []
+    for texts, targets in zip(parameters.points, wanted, strict=True):
 
-            def tell(part: str, name: str = " ".join(texts)) -> None:
-                on_progress(JobProgress(done=0, total=0, doing=f"{name}: {part}"))
+        def tell(part: str, name: str = " ".join(texts)) -> None:
+            on_progress(JobProgress(done=0, total=0, doing=f"{name}: {part}"))
 
-            try:
-                plan = planned_on(session.analysis, session.removal, targets, batches, module.device, parameters.criterion, rules, tell)
-            except RequestError as error:
-                points.append(PlanPoint(targets=texts, plan=None, stopped=str(error)))
-                continue
-            trials, scores = plan.trials, kept_scores(plan.scores) if parameters.criterion in NEED_DATA else ""
-            points.append(point_of(texts, session, plan))
-    used, held_out = (sum(len(batch) for batch in part) for part in batches)
+        try:
+            points.append(
+                planner.point(texts, targets, rules, tell) if planner else by_importance(session, texts, targets, rules, parameters)
+            )
+        except RequestError as error:
+            points.append(PlanPoint(targets=texts, plan=None, stopped=str(error)))
+    used, held_out = planner.samples if planner else (0, 0)
+    original = evaluated(source, source.built().eval()).metrics if parameters.validated != 0 and source.names.evaluate else None
     return PlanningResult(
         points=points,
-        scores=scores,
-        original=None,
+        scores=planner.scores if planner else "",
+        original=original,
         images=used,
         held_out=held_out,
-        trials=trials,
+        trials=planner.trials if planner else 0,
         cached=False,
         seconds=time.perf_counter() - started,
         notes=[],
     )
 
 
-def point_of(targets: Sequence[str], session: PruningSession, plan: MeasuredPlan) -> PlanPoint:
-    """A measured plan as a message, on top of a session's steps."""
-    whole = session.plan.model_copy(update={"steps": [*session.plan.steps, plan.step]})
-    planned = PlanPoint(
-        targets=list(targets),
-        plan=whole.plain(),
-        amounts={one.layer: one.amount for one in plan.step.cuts},
-        chosen=plan.chosen.name,
-        rivals=[rival_result(one) for one in plan.tried],
-    )
-    return sized(planned, plan.budget)
+class OnBatches:
+    """Plans that compete on a module's batches; `scores` and `trials` are those of the last one."""
+
+    def __init__(self, source: NamedModule, session: PruningSession, parameters: PlanningParameters) -> None:
+        self._source, self._session, self._asked = source, session, parameters
+        with on_batches():
+            self._batches = apart(usable_batches(opened_of(session), source.batches(), parameters.images))
+        self.scores, self.trials = "", 0
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """How many samples are worked on, and how many judge."""
+        working, held_out = (sum(len(batch) for batch in part) for part in self._batches)
+        return working, held_out
+
+    def point(self, texts: list[str], targets: list[Target], rules: Rules, tell: Callable[[str], None]) -> PlanPoint:
+        """The plan for targets; its refitted module is measured where that is asked for and can be.
+
+        Raises:
+            RequestError: the targets are out of reach.
+        """
+        session, asked, module = self._session, self._asked, opened_of(self._session)
+        measuring = asked.validated != 0 and bool(self._source.names.evaluate)
+        with on_batches():
+            plan = planned_on(
+                session.analysis, session.removal, targets, self._batches, module.device, asked.criterion, rules, measuring, tell
+            )
+        self.trials = plan.trials
+        self.scores = kept_scores(plan.scores) if asked.criterion in NEED_DATA else ""
+        found = point_of(texts, session, plan.budget, plan.chosen.name, [rival_result(one) for one in plan.tried])
+        if not measuring:
+            return found
+        metrics = evaluated(self._source, module.as_given(independent(plan.tried[0].model))).metrics
+        return found.model_copy(update={"measured": metrics})
+
+
+def by_importance(
+    session: PruningSession, texts: list[str], targets: list[Target], rules: Rules, parameters: PlanningParameters
+) -> PlanPoint:
+    """The plan for targets by the importance of channels alone.
+
+    Raises:
+        RequestError: no such criterion, or it needs batches.
+    """
+    budget = nearest_budget(session.analysis, session.removal, targets, parameters.criterion, rules)
+    if budget.step is None:
+        return PlanPoint(targets=texts, plan=None, stopped=budget.stopped)
+    return point_of(texts, session, budget, "importance", [])
+
+
+def point_of(targets: list[str], session: PruningSession, budget: Budget, chosen: str, rivals: list[RivalResult]) -> PlanPoint:
+    """A plan on top of a session's steps as a message."""
+    assert budget.step is not None
+    whole = session.plan.model_copy(update={"steps": [*session.plan.steps, budget.step]})
+    amounts = {one.layer: one.amount for one in budget.step.cuts}
+    return sized(PlanPoint(targets=targets, plan=whole.plain(), amounts=amounts, chosen=chosen, rivals=rivals), budget)
 
 
 def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProgress) -> ReconstructionResult:

@@ -55,8 +55,8 @@ def plan_behind(model: str, original: str | None, classes: int | None) -> dict[s
     return plan if plan and original and plan.get("sha256") == open_model(original, classes).sha256 else None
 
 
-def show_metrics(output: Output, result: ValidationResult, baseline: ValidationResult | None) -> None:
-    """The metrics, beside the baseline's."""
+def show_metrics(output: Output, result: ValidationResult, baseline: ValidationResult | None, sample: str = "image") -> None:
+    """The metrics, beside the baseline's; `sample`: what one input is called."""
     output.document(
         {
             "metrics": result.metrics,
@@ -74,8 +74,9 @@ def show_metrics(output: Output, result: ValidationResult, baseline: ValidationR
     output.table(["metric", "value", *(["baseline", "change"] if baseline else [])], rows, right=["value", "baseline", "change"])
     if result.interval and (found := main_metric(result.metrics)):
         low, high = result.interval
-        output.line(f"95 % interval of {found[0]}: {low:.4f} to {high:.4f} (bootstrap over {result.images} images)")
-    output.line(f"{result.images} images  {result.seconds:.1f} s{'  (cached)' if result.cached else ''}")
+        output.line(f"95 % interval of {found[0]}: {low:.4f} to {high:.4f} (bootstrap over {result.images} {sample}s)")
+    counted = f"{result.images} {sample}s  " if result.images else ""
+    output.line(f"{counted}{result.seconds:.1f} s{'  (cached)' if result.cached else ''}")
 
 
 REPORT_EVERY = 10
@@ -127,8 +128,10 @@ def show_latencies(output: Output, result: BenchResult) -> None:
     ]
     output.table(["model", "parameters", "median ms", "p90 ms", "ratio", ""], rows, right=["parameters", "median ms", "p90 ms", "ratio"])
     first = result.models[0]
-    size = f"{first.batch} x {first.imgsz}x{first.imgsz}"
-    output.line(f"{size} on {first.device}, {first.threads} threads, {first.runs} runs in turns, fused, float32, without NMS")
+    of_images = bool(first.imgsz)  # else as a module of the user's is called
+    size = f"{first.batch} x {first.imgsz}x{first.imgsz}" if of_images else f"{first.batch} samples"
+    how = "fused, float32, without NMS" if of_images else "as it is called"
+    output.line(f"{size} on {first.device}, {first.threads} threads, {first.runs} runs in turns, {how}")
     for one in result.models[1:]:
         output.line(compared(one, first))
     if first.blocks:

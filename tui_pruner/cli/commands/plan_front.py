@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tui_pruner.cli.commands.plan import bounds
 from tui_pruner.cli.job_runs import run_job
 from tui_pruner.cli.output import Output, change, progress_of, say
 from tui_pruner.domain.errors import OutputError, RequestError
@@ -17,6 +18,7 @@ from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
 
 if TYPE_CHECKING:
     from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.core.search.planner import Planner
 
 
 WIDTH, HEIGHT, MARGIN = 640, 400, 56
@@ -125,7 +127,7 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
     for targets in asked.points:
         for target in targets:
             parse_target(target)
-    check_places(asked)
+    check_outputs(asked.points, bool(asked.front), asked.output, asked.force)
     data = CalibrationData(asked.data, IMAGES, asked.device)
     session = open_session(asked.model, asked.imgsz, asked.classes, asked.plan, (), data, keep_classes=asked.keep_classes)
     planner = Planner(session.analysis, session.removal, Rules(asked.floor, asked.round_to, tuple(asked.protect)))
@@ -133,40 +135,39 @@ def plan_on_data(results: Output, asked: MeasuredPlan) -> int:
     found = PlanningResult.model_validate(run_job("plan", parameters_of(asked, session), progress_of("plan"), ends_early=False))
     for note in found.notes:
         say(note)
-    bounds = planner.range
-    document: dict[str, Any] = {
-        "range": {measure: {"least": bounds.least[measure], "most": bounds.most[measure]} for measure in bounds.least},
-        "images": found.images,
-        "held_out": found.held_out,
-        "seconds": found.seconds,
-    }
-    original = planner.original
-    if asked.front:
-        files = written_front(asked, found)
-        rows = [point_document(point, found.original, file) for point, file in zip(found.points, files, strict=True)]
-        results.document({**document, "front": rows, "output": str(asked.output)})
+    document = {"range": bounds(planner.range), "images": found.images, "held_out": found.held_out, "seconds": found.seconds}
+    files = written_front(asked, found) if asked.front else [save(asked, found.points[0])]
+    return show_plans(results, found, files, document, planner, bool(asked.front), str(asked.output) if asked.output else None)
+
+
+def show_plans(
+    results: Output, found: PlanningResult, files: Sequence[str | None], document: dict[str, Any], planner: Planner, front: bool,
+    output: str | None,
+) -> int:  # fmt: skip
+    """Show a plan with its rivals, or a whole front; status 1 where no target can be met. `files`: each plan's, where it was written."""
+    rows = [point_document(point, found.original, file) for point, file in zip(found.points, files, strict=True)]
+    if front:
+        results.document({**document, "front": rows, "output": output})
         show_front(results, found)
         return 0 if any(point.plan for point in found.points) else 1
-    (point,) = found.points
-    saved = save(asked, point)
-    row = point_document(point, found.original, saved)
-    done = {"plan": point.plan, "output": saved, "satisfied": point.plan is not None, "latency": None, "criteria": None}
-    results.document({**document, **row, **done})
+    (point,), original, reach = found.points, planner.original, planner.range
+    done = {"plan": point.plan, "output": files[0], "satisfied": point.plan is not None, "latency": None, "criteria": None}
+    results.document({**document, **rows[0], **done})
     if point.plan is None:
         say(f"tui-pruner: {point.stopped}")
         return 1
     for measure, share in point.shares.items():
-        results.line(f"{measure:<6} {100 * share:.2f} % left; reachable: {bounds.text(measure)}")
+        results.line(f"{measure:<6} {100 * share:.2f} % left; reachable: {reach.text(measure)}")
     results.line(f"parameters {change(original.parameters, point.parameters)}")
     results.line(f"FLOPs      {change(original.flops, point.flops)}")
     show_rivals(results, point)
     results.table(["cut", ""], [[layer, amount] for layer, amount in point.amounts.items()])
-    if saved:
-        results.line(f"saved {saved}")
+    if files[0]:
+        results.line(f"saved {files[0]}")
     return 0
 
 
-def check_places(asked: MeasuredPlan) -> None:
+def check_outputs(points: Sequence[Sequence[str]], front: bool, output: Path | None, force: bool) -> None:
     """Refuse paths that cannot be written to, before anything heavy starts.
 
     Raises:
@@ -174,16 +175,18 @@ def check_places(asked: MeasuredPlan) -> None:
     """
     from tui_pruner.storage.atomic import check_place
 
-    if asked.front and asked.output is None:
+    if front and output is None:
         raise OutputError("a front is several plans: give a folder with -o FOLDER")
-    if asked.front and asked.output is not None and asked.output.exists() and not asked.output.is_dir():
-        raise OutputError(f"{asked.output} is a file, and a front is written to a folder: choose another name")
-    if asked.output and not asked.front:
-        check_place(asked.output, f"the plan {asked.output}", "plan.yaml", asked.force)
-    if asked.output and asked.front and not asked.force:
-        taken = [name for name in (*map(file_of, asked.points), "front.json") if (asked.output / name).exists()]
-        if taken:
-            raise OutputError(f"{asked.output / taken[0]} exists already: choose another folder or give --force")
+    if output is None:
+        return
+    if not front:
+        check_place(output, f"the plan {output}", "plan.yaml", force)
+        return
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output} is a file, and a front is written to a folder: choose another name")
+    taken = [name for name in (*map(file_of, points), "front.json") if (output / name).exists()]
+    if taken and not force:
+        raise OutputError(f"{output / taken[0]} exists already: choose another folder or give --force")
 
 
 def parameters_of(asked: MeasuredPlan, session: PruningSession) -> PlanningParameters:

@@ -16,6 +16,7 @@ from tui_pruner.storage.trust import short
 if TYPE_CHECKING:
     from tui_pruner.engine.job_messages import JobProgress
     from tui_pruner.engine.messages import WriteResult
+    from tui_pruner.engine.recovery_messages import ReconstructionResult
 
 Pruned = Annotated[str, typer.Argument(metavar="PRUNED", help="A file that this program wrote.")]
 File = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
@@ -99,12 +100,17 @@ def reconstruct(
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
-        rows = [[fit.layer, f"{fit.error_before:.4f}", f"{fit.error_after:.4f}"] for fit in result.layers]
-        results.table(["layer", "error before", "after"], rows, right=["error before", "after"])
-        results.line(f"refitted {len(result.layers)} layers on {result.images} images in {result.seconds:.1f} s")
-        for name, value in sorted(result.distance.items(), key=lambda pair: pair[1]):
-            results.line(f"distance   {value:.4f}  {name}{'  (kept)' if name == result.kept else ''}")
+        show_fits(results, result, "images")
         conclude(results, result)
+
+
+def show_fits(results: Output, result: ReconstructionResult, counted: str) -> None:
+    """Show each layer's fit, and how close the candidates are; `counted`: what inputs are called."""
+    rows = [[fit.layer, f"{fit.error_before:.4f}", f"{fit.error_after:.4f}"] for fit in result.layers]
+    results.table(["layer", "error before", "after"], rows, right=["error before", "after"])
+    results.line(f"refitted {len(result.layers)} layers on {result.images} {counted} in {result.seconds:.1f} s")
+    for name, value in sorted(result.distance.items(), key=lambda pair: pair[1]):
+        results.line(f"distance   {value:.4f}  {name}{'  (kept)' if name == result.kept else ''}")
 
 
 def finetune(

@@ -162,8 +162,8 @@ def plan_of(analysis: Analysis, parameters: ScanParameters, found: ScanResult, m
     return session.plan
 
 
-def show(results: Output, found: ScanResult) -> None:
-    """Show the groups by their cost at the largest ratio, cheapest first."""
+def show(results: Output, found: ScanResult, sample: str = "image") -> None:
+    """Show the groups by their cost at the largest ratio, cheapest first; `sample`: what one input is called."""
     trials = found.distinct
     ratios = sorted({row.ratio for row in trials})
     by_group: dict[int, dict[float, float]] = {}
@@ -176,6 +176,7 @@ def show(results: Output, found: ScanResult) -> None:
         [number, names[number], *(f"{-by_group[number][r]:+.4f}" if r in by_group[number] else "" for r in ratios), large(sizes[number])]
         for number in ordered
     ]
-    results.line(f"{found.name} {found.baseline:.4f} on {found.images} images; the change with one group cut, the cheapest first")
+    on = f" on {found.images} {sample}s" if found.images else ""
+    results.line(f"{found.name} {found.baseline:.4f}{on}; the change with one group cut, the cheapest first")
     results.table(["group", "layer", *columns, "FLOPs left"], rows, right=["group", *columns, "FLOPs left"])
     results.line(f"{len(trials)} trials  {found.seconds:.1f} s  ({found.cached} known before)")

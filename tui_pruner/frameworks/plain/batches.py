@@ -114,11 +114,12 @@ def planned_on(
     device: torch.device,
     criterion: str,
     rules: Rules | None = None,
+    refit: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> MeasuredPlan:
     """The plan that reaches targets at the least distance from the original's outputs: plans that are cut, refitted and compared.
 
-    `batches`: to work on, and to judge by. `criterion` ranks the channels of each layer.
+    `batches`: to work on, and to judge by. `criterion` ranks the channels of each layer. `refit`: a plan without rivals is refitted too.
 
     Raises:
         RequestError: the targets are out of reach.
@@ -146,7 +147,7 @@ def planned_on(
     else:
         raise RequestError(budget.stopped)
     ring = RivalComparison(planner, original, working, held_out, OriginalPredictions(original, held_out))
-    tried = ranked(list(ring.tried(found, lambda rival: on_part(rival.name)))) if len(found) > 1 else []
+    tried = ranked(list(ring.tried(found, lambda rival: on_part(rival.name)))) if refit or len(found) > 1 else []
     return MeasuredPlan(tried[0].rival if tried else found[0], tried, scores, len(trials))
 
 

@@ -282,10 +282,10 @@ def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], cri
     return budget.step
 
 
-def nearest_budget(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str, round_to: int = 1) -> Budget:
+def nearest_budget(analysis: Analysis, base: Removal, targets: Sequence[Target], criterion: str, rules: Rules | None = None) -> Budget:
     """The budget of that step, or of what stopped the search at the largest tolerance."""
     for tolerance in TOLERANCES:
-        budget = Planner(analysis, base, Rules(round_to=round_to, tolerance=tolerance)).plan(targets, criterion)
+        budget = Planner(analysis, base, replace(rules or Rules(), tolerance=tolerance)).plan(targets, criterion)
         if budget.step is not None:
             break
     return budget

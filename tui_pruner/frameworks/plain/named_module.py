@@ -178,7 +178,7 @@ class NamedModule:
         Raises:
             CheckpointError: it does.
         """
-        again = self._made()
+        again = self.built()
         if digest_of(structure_of(again)) != structure:
             raise CheckpointError(
                 f"{self.build} gives another module each time: make it build the same {name_of(again)} whenever it is called"
