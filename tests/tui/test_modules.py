@@ -181,13 +181,21 @@ async def test_every_other_key_works_or_says_why(start, project: Path):
         assert not desk.queue.jobs and desk.app._exception is None
 
 
-async def test_target_is_of_sizes_only(start, project: Path):
+async def test_target_may_be_a_latency(start, project: Path):
     async with start(opening=OPENING) as desk:
         await desk.press("t")
         await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
-        assert "latency" not in desk.text and "With data" not in desk.text
-        await desk.press("ctrl+u", *"latency=50%", "enter")
-        await desk.until(lambda: "a module is not timed here" in " ".join(desk.text.split()), "the fault")
+        assert "latency (timed here)" in " ".join(desk.text.split()) and "With data" not in desk.text
+        await desk.press("ctrl+u", *"latency=99%", "enter")
+        await desk.until(lambda: bool(desk.queue.jobs) and desk.queue.jobs[-1].over, "the search")
+        assert desk.queue.jobs[-1].spec.kind == "search-latency" and desk.queue.jobs[-1].error is None
+        assert "plans timed on cpu" in desk.queue.jobs[-1].outcome.figure or "latency" in desk.queue.jobs[-1].outcome.figure
+
+
+async def test_target_is_planned_by_importance(start, project: Path):
+    async with start(opening=OPENING) as desk:
+        await desk.press("t")
+        await desk.until(lambda: isinstance(desk.app.screen, PathPrompt), "the question")
         await desk.press("ctrl+u", *"params=60%", "enter")
         await desk.until(lambda: bool(desk.state.pending), "the cuts")
         await desk.previewed()

@@ -90,7 +90,7 @@ KINDS = {
     "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning", STAGES),
     "scan": Kind("search_messages.ScanParameters", "tui_pruner.jobs.scan.scan", "run_scan", FIGURES),
-    "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search"),
+    "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search", FIGURES),
     "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction", STAGES),
     "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning", STAGES),
     "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning", STAGES),

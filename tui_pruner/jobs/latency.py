@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tui_pruner.core.model.inputs import Inputs
     from tui_pruner.core.model.latency import Interval, Timing
     from tui_pruner.core.pruning.removal import Removal
+    from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.core.search.planner import LatencyFound, Measure, Planner
     from tui_pruner.core.search.targets import Pricing, Target
 
@@ -171,28 +172,37 @@ def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgr
         DataError: the scores are missing, damaged, or of another checkpoint.
         RequestError: no latency among the targets, an amount that is reached already, no such criterion or device.
     """
+    from tui_pruner.core.model.analysis import analyse
+    from tui_pruner.core.pruning.session import PruningSession
+
+    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
+    session, device = PruningSession(analyse(opened(parameters), parameters.imgsz)), choose_device(parameters.device)
+    if parameters.plan:
+        session.load(parameters.plan)
+    return searched(session, parameters, clock_of(session.analysis, device, parameters.runs, on_progress), device)
+
+
+def searched(session: PruningSession, parameters: LatencySearchParameters, clock: Measure, device: str) -> LatencySearchResult:
+    """The search on top of a session's steps.
+
+    Raises:
+        DataError: the scores are missing, damaged, or of another checkpoint.
+        RequestError: no latency among the targets, an amount that is reached already, or no such criterion.
+    """
     import torch
 
-    from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.importance import calibration_for
-    from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.core.search.ladders import Rules
     from tui_pruner.core.search.planner import Planner
     from tui_pruner.core.search.targets import parse_target
     from tui_pruner.engine.service import measured, plan_view
 
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
-    analysis = analyse(opened(parameters), parameters.imgsz)
+    analysis = session.analysis
     if parameters.scores:
-        analysis.ranking.calibrate(calibration_for(parameters.scores, parameters.sha256, analysis.coupling))
-    session = PruningSession(analysis)
-    if parameters.plan:
-        session.load(parameters.plan)
+        analysis.ranking.calibrate(calibration_for(parameters.scores, analysis.checkpoint.sha256, analysis.coupling))
     planner = Planner(analysis, session.removal, Rules(round_to=parameters.round_to))
     pricing = planner.priced_by(measured(planner, parameters.scan) if parameters.scan else None, parameters.criterion)
-    device = choose_device(parameters.device)
     targets = [parse_target(text) for text in parameters.targets]
-    clock = clock_of(analysis, device, parameters.runs, on_progress)
     found = search_latency(planner, targets, parameters.criterion, pricing, clock)
     return LatencySearchResult(
         plan=plan_view(found.budget, pricing is not None),
@@ -221,24 +231,34 @@ def search_latency(planner: Planner, targets: Sequence[Target], criterion: str, 
 
 def clock_of(analysis: Analysis, device: str, runs: int, on_progress: OnProgress) -> Measure:
     """A function that times a cut model beside the checkpoint, both as they are deployed, one image at a time."""
-    from tui_pruner.core.model.latency import batch_for, deployed, ratio, time_in_turns
-    from tui_pruner.core.pruning.surgery import cut
+    from tui_pruner.core.model.latency import batch_for, deployed
 
     model = analysis.checkpoint.model
-    original, images = deployed(model, device), batch_for(model, 1, analysis.imgsz, device)
-    tries = 0
+    return Clock(analysis, lambda one: deployed(one, device), batch_for(model, 1, analysis.imgsz, device), runs, on_progress)
 
-    def told(run: int) -> None:
-        on_progress(JobProgress(done=run, total=runs, doing=f"timing plan {tries}"))
 
-    def clock(removal: Removal) -> Interval:
-        nonlocal tries
-        tries += 1
-        candidate = deployed(cut(model, analysis.coupling, removal), device)
-        timings = time_in_turns([original, candidate], [images, images], runs, told, SETTLING_SECONDS)
+class Clock:
+    """Times a cut model beside the original on one batch; `ready`: makes a copy of a model as it is used."""
+
+    def __init__(
+        self, analysis: Analysis, ready: Callable[[nn.Module], nn.Module], batch: Tensor | Inputs, runs: int, on_progress: OnProgress
+    ) -> None:
+        self._analysis, self._ready, self._batch, self._runs, self._on_progress = analysis, ready, batch, runs, on_progress
+        self._original = ready(analysis.checkpoint.model)
+        self._tries = 0
+
+    def __call__(self, removal: Removal) -> Interval:
+        """The latency of the model without these channels, as a share of the original's."""
+        from tui_pruner.core.model.latency import ratio, time_in_turns
+        from tui_pruner.core.pruning.surgery import cut
+
+        self._tries += 1
+        candidate = self._ready(cut(self._analysis.checkpoint.model, self._analysis.coupling, removal))
+        timings = time_in_turns([self._original, candidate], [self._batch] * 2, self._runs, self._tell, SETTLING_SECONDS)
         return ratio(timings[1], timings[0])
 
-    return clock
+    def _tell(self, run: int) -> None:
+        self._on_progress(JobProgress(done=run, total=self._runs, doing=f"timing plan {self._tries}"))
 
 
 def share_of(latency: Interval) -> LatencyShare:

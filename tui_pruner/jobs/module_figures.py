@@ -30,12 +30,19 @@ from tui_pruner.domain.criteria import NEED_DATA
 from tui_pruner.domain.errors import CheckpointError, JobError, RequestError
 from tui_pruner.domain.results import nothing_to_lose, percentiles
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, JobProgress, ValidationParameters, ValidationResult
-from tui_pruner.engine.search_messages import BenchParameters, BenchResult, ScanParameters, ScanResult
+from tui_pruner.engine.search_messages import (
+    BenchParameters,
+    BenchResult,
+    LatencySearchParameters,
+    LatencySearchResult,
+    ScanParameters,
+    ScanResult,
+)
 from tui_pruner.frameworks.plain.module import OpenedModule, independent
 from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, demand_saved
 from tui_pruner.frameworks.plain.named_module import NamedModule
 from tui_pruner.jobs.intervals import RESAMPLES, SEED
-from tui_pruner.jobs.latency import benched, followed, latencies, suggested
+from tui_pruner.jobs.latency import Clock, benched, followed, latencies, searched, suggested
 from tui_pruner.jobs.scan import scan as scanning
 from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, ScanContext, ScanStore, TrialResults
 from tui_pruner.jobs.tools import OnProgress, device_name
@@ -264,3 +271,20 @@ def run_bench(parameters: BenchParameters, on_progress: OnProgress) -> BenchResu
         found.append(benched(entry, model, timings, place, more))
     folds = any(isinstance(part, _BatchNorm) for model in models for part in model.modules())
     return BenchResult(models=found, notes=[AS_CALLED] if folds else [])
+
+
+def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgress) -> LatencySearchResult:
+    """Find cuts that reach a latency of the module on its example inputs.
+
+    Raises:
+        DataError, RequestError: as `searched`.
+        PlanError, ProofError: as `opened_session`.
+    """
+    source, session = opened_session(parameters, parameters.plan, on_progress)
+    opened = opened_of(session)
+
+    def ready(model: nn.Module) -> nn.Module:
+        return opened.as_given(independent(model)).eval()
+
+    clock = Clock(session.analysis, ready, source.given().to(opened.device), parameters.runs, on_progress)
+    return searched(session, parameters, clock, str(opened.device))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from tui_pruner.domain.criteria import REPAIR, criterion_of, scored_with
 from tui_pruner.domain.cuts import Asked, targets_in, typed_amount
-from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import plural
 from tui_pruner.tui.actions import JOBS, RATIO, SLIDER, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
@@ -32,7 +31,6 @@ LATENCY = "latency"
 PLAN = "plan MODEL --target flops=45% -o FILE"
 EXAMPLE = "flops=70%"
 WHAT = "Target (remaining), by flops, params, bytes or latency (timed here): flops=70%, params=2.1M; several with spaces. 60% is flops=60%."
-UNTIMED = WHAT.replace(", bytes or latency (timed here)", " or bytes")
 
 
 class TargetController(Controller):
@@ -258,29 +256,18 @@ class TargetController(Controller):
         """Ask for a target, then request the cuts that reach it."""
         from tui_pruner.engine.requests import Reach
 
-        text, fault = f"{self.what}\n{self.ground()}", fault_of(self._targets_in)
+        text, fault = f"{WHAT}\n{self.ground()}", fault_of(targets_in)
         self.dialogs.ask_text("Reach a target", text, EXAMPLE, self._take_target, EXAMPLE, fault=fault, suggested=True)
         self.engine.ask(Reach(round_to=self.state.pending.round_to), self.show_reach, self.show_unknown_reach)
-
-    @property
-    def what(self) -> str:
-        """What a target may be; the latency of a module is not timed."""
-        return UNTIMED if self.state.checkpoint.opening.module else WHAT
-
-    def _targets_in(self, text: str) -> list[str]:
-        targets = targets_in(text)
-        if self.state.checkpoint.opening.module and any(target.startswith(LATENCY) for target in targets):
-            raise RequestError("a module is not timed here: give flops, params or bytes")
-        return targets
 
     def show_reach(self, reach: TargetReach) -> None:
         """Add the reachable range to the question."""
         ranges = [f"{measure} {100 * reach.least[measure]:.0f} to {100 * reach.most[measure]:.0f} %" for measure in reach.least]
-        self.dialogs.replace_prompt_text(f"{self.what}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
+        self.dialogs.replace_prompt_text(f"{WHAT}\nReachable: {', '.join(ranges)}.\n{self.ground()}")
 
     def show_unknown_reach(self, reason: str) -> None:
         """Show in the question why the reachable range is unknown; the question can still be answered."""
-        self.dialogs.replace_prompt_text(f"{self.what}\nThe reachable range is not known: {reason}.\n{self.ground()}")
+        self.dialogs.replace_prompt_text(f"{WHAT}\nThe reachable range is not known: {reason}.\n{self.ground()}")
 
     def scan(self) -> None:
         """Start a scan of the sensitivity; while one runs, stop it and keep its results."""

@@ -209,8 +209,8 @@ def scan(checkpoint: OpenCheckpoint, criterion: str, hand_over: Callable[[Scanne
         known, distinct = f", {result.cached} known before" if result.cached else "", result.distinct
         counted = f"{len(distinct)} of {plural(result.wanted, 'trial')}" if result.wanted else plural(len(distinct), "trial")
         images = plural(result.images, checkpoint.sample)
-        on = f" on {images}" if result.images else ""
-        figure = f"scan stopped after {counted}{on}{known}" if result.wanted else f"scanned by {counted}{on}{known}"
+        on, after = (f" on {images}", f", {images}") if result.images else ("", "")
+        figure = f"scan stopped after {counted}{after}{known}" if result.wanted else f"scanned by {counted}{on}{known}"
         worst = sorted(distinct, key=lambda trial: -trial.drop)[:5]
         details = [
             ("baseline", score(result.baseline)),
