@@ -155,6 +155,8 @@ def connected(count: int, left: Labels, right: Labels) -> Labels:
     Most pairs come in runs, as one whole axis is tied to another. So the numbers are put into pieces that every run treats as one, which
     are a hundred times fewer: where one side of a run ends in a piece, the other side is split at the same place.
     """
+    other = np.concatenate(([True], (np.diff(left) != 0) | (np.diff(right) != 0)))[: len(left)]
+    left, right = left[other], right[other]  # a pair of channels is told again for every pixel
     starts = np.flatnonzero(np.concatenate(([True], (np.diff(left) != 1) | (np.diff(right) != 1)))[: len(left)])
     sizes = np.diff(starts, append=len(left))
     a, b = left[starts], right[starts]
