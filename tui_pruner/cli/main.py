@@ -99,7 +99,7 @@ def parsed(arguments: list[str]) -> int:
 def parser_for(arguments: list[str]) -> typer.Typer:
     """The parser for a command line: with its own command only, or with all where it names none."""
     if any(argument.startswith(OF_A_MODULE) for argument in arguments):
-        from tui_pruner.cli.commands import module, module_jobs
+        from tui_pruner.cli.commands import module, module_jobs, module_results  # noqa: F401  # each registers its commands
 
         if module.is_meant(arguments):
             return module_jobs.app

@@ -41,6 +41,11 @@ class GateMetric(Message):
     ok: bool
     certain: bool
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval is known: it takes a figure for each image."""
+        return self.low < self.high or self.certain
+
 
 class GateLatency(Message):
     """The pruned model's latency as a share of the original's, with its 95 % interval, and the medians in milliseconds."""
@@ -61,6 +66,7 @@ class GateResult(Message):
     """The verdict, and everything that it is based on: `drop` and `interval` are those of the metric that fell most.
 
     `reasons` has a sentence for each judgement; `images_needed`: about how many images would make it certain, where that is known.
+    `sample`: what an image is called, where the models do not read images.
     """
 
     verdict: Literal["yes", "no"]
@@ -79,6 +85,7 @@ class GateResult(Message):
     pruned_parameters: int
     seconds: float
     notes: list[str] = []
+    sample: str = "image"
 
 
 class TrialDrop(Message):

@@ -81,7 +81,7 @@ class Kind(NamedTuple):
 FIGURES, STAGES = "tui_pruner.jobs.module_figures", "tui_pruner.jobs.module_stages"
 KINDS = {
     "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation", FIGURES),
-    "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate"),
+    "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate", FIGURES),
     "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration", STAGES),
     "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),

@@ -15,7 +15,7 @@ from tui_pruner.domain.errors import DataError, RequestError
 from tui_pruner.domain.formatting import printable
 from tui_pruner.domain.results import main_metric, nothing_to_lose
 from tui_pruner.engine.job_messages import JobProgress
-from tui_pruner.engine.search_messages import BenchParameters, GateLatency, GateMetric, GateParameters, GateResult, ModelToTime
+from tui_pruner.engine.search_messages import BenchParameters, BenchResult, GateLatency, GateMetric, GateParameters, GateResult, ModelToTime
 from tui_pruner.jobs.data.dataset import DataSet, read_data
 from tui_pruner.jobs.intervals import (
     RULE,
@@ -82,6 +82,15 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
     after = validated_images(pruned.model, data, parameters, "pruned", on_progress)
     metrics, needed = compared(before, after, parameters, on_progress)
     latency = timed(parameters, on_progress) if parameters.max_latency is not None else None
+    sizes = parameter_count(original.model), parameter_count(pruned.model)
+    notes = [*before.notes, *after.notes, *nothing_to_lose({one.name: one.original for one in metrics})]
+    result = verdict_on(metrics, latency, parameters, sizes)
+    more = {"images": len(after.images), "images_needed": needed, "notes": list(dict.fromkeys(notes))}
+    return result.model_copy(update={**more, "seconds": time.perf_counter() - started})
+
+
+def verdict_on(metrics: list[GateMetric], latency: GateLatency | None, parameters: GateParameters, sizes: tuple[int, int]) -> GateResult:
+    """Return the verdict by these judgements; `sizes`: the parameters of the original and of the pruned model."""
     worst = max(metrics, key=lambda metric: metric.drop)
     judgements: list[GateMetric | GateLatency] = [*metrics, *([latency] if latency else [])]
     return GateResult(
@@ -93,14 +102,13 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
         metrics=metrics,
         reasons=[*map(drop_in_words, metrics), *([latency_in_words(latency)] if latency else [])],
         rule=STRICT_RULE if parameters.strict else RULE,
-        images=len(after.images),
-        images_needed=needed,
+        images=0,
+        images_needed=None,
         original=file_name(parameters.against),
         pruned=file_name(parameters.checkpoint),
-        original_parameters=parameter_count(original.model),
-        pruned_parameters=parameter_count(pruned.model),
-        seconds=time.perf_counter() - started,
-        notes=list(dict.fromkeys([*before.notes, *after.notes, *nothing_to_lose({one.name: one.original for one in metrics})])),
+        original_parameters=sizes[0],
+        pruned_parameters=sizes[1],
+        seconds=0.0,
     )
 
 
@@ -174,7 +182,7 @@ def compared(
     needs = [
         images_needed(drop, count, parameters.max_drop)
         for drop, metric in zip(drops, metrics, strict=True)
-        if not metric.certain and metric.original > 0
+        if not metric.certain and metric.original != 0
     ]
     return metrics, max((need for need in needs if need is not None), default=None)
 
@@ -192,7 +200,7 @@ def same_labels(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str
 def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
     """Return a drop with its judgement."""
     found = judged(drop.low, drop.high, parameters.max_drop, parameters.strict)
-    if not drop.original > 0:
+    if drop.original == 0:
         found = Judgement(ok=not parameters.strict, certain=False)  # there is nothing to lose
     return GateMetric(
         name=drop.name,
@@ -212,7 +220,12 @@ def timed(parameters: GateParameters, on_progress: OnProgress) -> GateLatency:
     models = [parameters.against, parameters.checkpoint]
     entries = [ModelToTime(checkpoint=model, classes=parameters.classes if is_architecture(model) else None) for model in models]
     asked = BenchParameters(models=entries, imgsz=parameters.imgsz, runs=parameters.runs, device=parameters.device)
-    original, pruned = run_bench(asked, partial(every_nth, on_progress)).models
+    return judged_latency(run_bench(asked, partial(every_nth, on_progress)), parameters)
+
+
+def judged_latency(timed: BenchResult, parameters: GateParameters) -> GateLatency:
+    """Return the latency of two models, the original first, with its judgement."""
+    original, pruned = timed.models
     allowed = parameters.max_latency or 1.0
     found = judged(pruned.ratio_low, pruned.ratio_high, allowed, parameters.strict)
     return GateLatency(
@@ -235,9 +248,12 @@ def every_nth(on_progress: OnProgress, progress: JobProgress) -> None:
         on_progress(progress)
 
 
+NO_INTERVAL = "no interval, since it is one figure for all samples"
+
+
 def drop_in_words(metric: GateMetric) -> str:
     """Return the judgement on a metric's drop in words."""
-    between = f"95 % interval {negated(metric.high)} to {negated(metric.low)}"
+    between = f"95 % interval {negated(metric.high)} to {negated(metric.low)}" if metric.has_interval else NO_INTERVAL
     fell = f"{short(metric.name)} {negated(metric.drop)} ({between}), allowed {0.0 - metric.allowed:+g}"
     return f"{fell}: {outcome(metric)}"
 
@@ -312,13 +328,13 @@ def markdown(result: GateResult) -> str:
         f"## Pruning gate {PASSED[result.verdict]}{'' if result.certain else ', but not certain'}",
         "",
         f"`{cell(result.pruned)}` against `{cell(result.original)}`: {result.pruned_parameters:,} of {result.original_parameters:,} "
-        f"parameters ({100 * share:+.1f} %), {result.images} images.",
+        f"parameters ({100 * share:+.1f} %), {result.images} {result.sample}s.",
         "",
         "| | original | pruned | change | 95 % interval | allowed | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
         *(
             f"| {cell(short(one.name))} | {one.original:.4f} | {one.pruned:.4f} | {negated(one.drop)} "
-            f"| {negated(one.high)} to {negated(one.low)} | {negated(one.allowed)} | {word(one)} |"
+            f"| {interval_in_words(one)} | {negated(one.allowed)} | {word(one)} |"
             for one in result.metrics
         ),
     ]
@@ -334,6 +350,11 @@ def markdown(result: GateResult) -> str:
     return "\n".join(lines) + "\n"
 
 
+def interval_in_words(one: GateMetric) -> str:
+    """Return the interval of a metric's change; a dash where it is not known."""
+    return f"{negated(one.high)} to {negated(one.low)}" if one.has_interval else "-"
+
+
 def word(one: GateMetric | GateLatency) -> str:
     """Return a judgement in one word or two."""
     return f"{'ok' if one.ok else '**no**'}{'' if one.certain else ', not certain'}"
@@ -343,7 +364,7 @@ def advice(result: GateResult) -> str:
     """Return what would make an uncertain verdict certain; empty where it is certain."""
     if result.certain or result.images_needed is None or result.images_needed <= result.images:
         return ""
-    return f"About {result.images_needed:,} images would settle it in place of {result.images}."
+    return f"About {result.images_needed:,} {result.sample}s would settle it in place of {result.images}."
 
 
 def cell(text: str) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tui_pruner.core.model.copies import named_tensors
+from tui_pruner.core.model.flops import parameter_count
 from tui_pruner.core.model.latency import time_blocks, time_in_turns
 from tui_pruner.core.pruning.importance import calibration_for
 from tui_pruner.core.pruning.masks import masked_model
@@ -33,15 +34,19 @@ from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters,
 from tui_pruner.engine.search_messages import (
     BenchParameters,
     BenchResult,
+    GateParameters,
+    GateResult,
     LatencySearchParameters,
     LatencySearchResult,
+    ModelToTime,
     ScanParameters,
     ScanResult,
 )
 from tui_pruner.frameworks.plain.module import OpenedModule, independent
 from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, demand_saved
 from tui_pruner.frameworks.plain.named_module import NamedModule
-from tui_pruner.jobs.intervals import RESAMPLES, SEED
+from tui_pruner.jobs.gate import FEWEST_RESAMPLES, MOST_RESAMPLES, WORK, judged_latency, judged_metric, verdict_on
+from tui_pruner.jobs.intervals import RESAMPLES, SEED, Drop, Metrics, paired_drops
 from tui_pruner.jobs.latency import Clock, benched, followed, latencies, searched, suggested
 from tui_pruner.jobs.scan import scan as scanning
 from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, ScanContext, ScanStore, TrialResults
@@ -288,3 +293,50 @@ def run_latency_search(parameters: LatencySearchParameters, on_progress: OnProgr
 
     clock = Clock(session.analysis, ready, source.given().to(opened.device), parameters.runs, on_progress)
     return searched(session, parameters, clock, str(opened.device))
+
+
+def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
+    """Compare a folder with the module, or the folder, that it was cut from, by the user's function.
+
+    Raises:
+        RequestError: none is named, or it gives other figures for the two.
+        CheckpointError: a folder cannot be used.
+    """
+    started, source = time.perf_counter(), source_of(parameters.module)
+    models = [module_at(source, place, None, on_progress) for place in (parameters.against, parameters.checkpoint)]
+    on_progress(JobProgress(done=0, total=0, doing=f"running {source.names.evaluate or 'evaluate'} on both"))
+    before, after = (evaluated(source, model) for model in models)
+    if before.metrics.keys() != after.metrics.keys() or len(before.samples) != len(after.samples):
+        raise RequestError(f"{source.names.evaluate} gives other figures for the two modules: have it measure both on the same samples")
+    metric = judged_metric(drop_between(before, after), parameters)
+    if len(before.samples) < 2:
+        metric = metric.model_copy(update={"certain": False, "ok": not parameters.strict and metric.drop <= parameters.max_drop})
+    latency = None
+    if parameters.max_latency is not None:
+        entries = [ModelToTime(checkpoint=place) for place in (parameters.against, parameters.checkpoint)]
+        timing = BenchParameters(models=entries, runs=parameters.runs, module=parameters.module)
+        latency = judged_latency(run_bench(timing, on_progress), parameters)
+    sizes = parameter_count(models[0]), parameter_count(models[1])
+    result = verdict_on([metric], latency, parameters, sizes)
+    more: dict[str, Any] = {"images": len(after.samples), "sample": "sample", "seconds": time.perf_counter() - started}
+    if not metric.has_interval:
+        more["rule"] = BY_FIGURES
+    return result.model_copy(update=more)
+
+
+BY_FIGURES = "By the two figures alone: how much of their difference is chance is known only where there is a figure for each sample."
+
+
+def drop_between(before: Evaluated, after: Evaluated) -> Drop:
+    """The drop of the main figure, with its interval where it is known for each sample."""
+    name, count = next(iter(before.metrics)), len(before.samples)
+    first, last = before.metrics[name], after.metrics[name]
+    if count < 2:
+        return Drop(name, first, last, first - last, first - last)
+
+    def on(figures: Evaluated) -> Metrics:
+        values = np.asarray(figures.samples)
+        return lambda places: {name: float(values[np.asarray(places)].mean())}
+
+    resamples = max(FEWEST_RESAMPLES, min(MOST_RESAMPLES, WORK // count))
+    return paired_drops(count, on(before), on(after), [name], resamples)[0]

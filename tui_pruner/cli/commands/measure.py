@@ -261,11 +261,10 @@ def keep(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
 
 def show(output: Output, result: GateResult) -> None:
     """Show the verdict and what it is based on."""
-    from tui_pruner.jobs.gate import advice, short
+    from tui_pruner.jobs.gate import advice, interval_in_words, short
 
     rows = [
-        [short(one.name), f"{one.original:.4f}", f"{one.pruned:.4f}", f"{-one.drop:+.4f}", f"{-one.high:+.4f} to {-one.low:+.4f}",
-         f"{-one.allowed:+.4f}"]
+        [short(one.name), f"{one.original:.4f}", f"{one.pruned:.4f}", f"{-one.drop:+.4f}", interval_in_words(one), f"{-one.allowed:+.4f}"]
         for one in result.metrics
     ]  # fmt: skip
     if one := result.latency:
@@ -275,7 +274,8 @@ def show(output: Output, result: GateResult) -> None:
         )  # fmt: skip
     columns = ["", "original", "pruned", "change", "95 % interval", "allowed"]
     output.table(columns, rows, right=columns[1:])
-    output.line(f"{result.images} images, the same for both models; {result.seconds:.1f} s")
+    counted = f"{result.images} {result.sample}s, the same for both models; " if result.images else ""
+    output.line(f"{counted}{result.seconds:.1f} s")
     for reason in result.reasons:
         output.line(reason)
     if more := advice(result):
