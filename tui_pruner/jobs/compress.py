@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,11 +50,9 @@ from tui_pruner.engine.search_messages import (
     TrialDrop,
 )
 from tui_pruner.jobs.cache import CompressionJournal, LiveRecipe
-from tui_pruner.jobs.data.dataset import read_data
+from tui_pruner.jobs.compressible import Compressible, compressible
 from tui_pruner.jobs.plan import milestones, name_of
 from tui_pruner.jobs.tools import OnProgress
-from tui_pruner.jobs.validate import opened
-from tui_pruner.storage.atomic import replace_file
 
 Result = TypeVar("Result", bound=Message)
 COMPRESSED = "compressed"
@@ -111,16 +108,17 @@ class Compression:
         asked = self.parameters
         self.folder = Path(asked.folder).expanduser().resolve()
         self._points()
-        self.labels = asked.measured and self._has_labels()
+        self.labels = asked.measured and self.source.can_measure
         if asked.max_drop is not None and not self.labels:
-            raise DataError(f"{asked.data} has no labels to validate on, and --max-drop needs them: leave it out, or give labelled data")
-        if asked.scanned and not self._has_labels():
-            raise DataError(f"{asked.data} has no labels, and a scan needs them: leave the scan out, or give labelled data")
+            raise DataError(f"{self.source.unmeasured}, and --max-drop needs that: leave it out")
+        if asked.scanned and not self.source.can_measure:
+            raise DataError(f"{self.source.unmeasured}, and a scan needs that: leave the scan out")
         self.journal = CompressionJournal(self.folder, asked)
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
-        self._tell("original", metrics=original, details=[plural(self.validated_images, "image")] if self.validated_images else [])
+        counted = [plural(self.validated_images, self.source.sample)] if self.validated_images else []
+        self._tell("original", metrics=original, details=counted)
         self.notes += nothing_to_lose(original) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
@@ -151,7 +149,7 @@ class Compression:
     def _worked_out(self, name: str, point: PlanPoint, original: dict[str, float], last: bool) -> Reached:
         """Cut, refit, and fine-tune where it is the last point, or where the refit alone loses too much."""
         size, fields = sizes(point), self._fields()
-        cut_file = self._file(f"{name}-cut.pt")
+        cut_file = self._file(f"{name}-cut{self.source.suffix}")
         assert point.plan is not None
         made = self._job(
             f"cut {name}", "prune", PruneParameters(**{**fields, "data": ""}, plan=point.plan, output=cut_file, force=True), PruneResult
@@ -161,7 +159,7 @@ class Compression:
         self._tell(f"cut {name}", cut_file, metrics, made.after, [proof])
         reached = Reached(point, cut_file, made.sha256, metrics, size)
         asked = self._starting("refit")
-        if asked.refit:
+        if asked.refit and self.source.can_refit:
             reached = self._refitted(name, reached)
         lost = drop(original, reached.metrics)
         too_much = asked.max_drop is not None and (lost is None or lost > asked.max_drop)
@@ -170,7 +168,7 @@ class Compression:
         return self._finetuned(name, reached) if self._starting("fine-tune").epochs else reached
 
     def _refitted(self, name: str, cut: Reached) -> Reached:
-        asked, file = self.parameters, self._file(f"{name}-refitted.pt")
+        asked, file = self.parameters, self._file(f"{name}-refitted{self.source.suffix}")
         fields = {**self._fields(), "checkpoint": cut.file, "sha256": cut.sha256, "images": asked.refit_images or asked.images}
         refit = self._job(
             f"refit {name}",
@@ -184,7 +182,7 @@ class Compression:
 
     def _finetuned(self, name: str, reached: Reached) -> Reached:
         asked = self.parameters
-        file = self._file(f"{name}-finetuned.pt")
+        file = self._file(f"{name}-finetuned{self.source.suffix}")
         parameters = FinetuneParameters(
             **{**self._fields(), "checkpoint": reached.file, "sha256": reached.sha256, "images": None},
             epochs=asked.epochs, lr0=asked.lr0, batch=asked.batch, patience=asked.patience,
@@ -193,14 +191,15 @@ class Compression:
         trained = self._job(f"fine-tune {name}", "finetune", parameters, FinetuneResult)
         metrics = self._validated(f"fine-tune {name}", file, trained.sha256)
         kept = f"epoch {trained.best_epoch} of {trained.epochs} was best" if trained.best_epoch else "no epoch was better than the refit"
-        self._tell(f"fine-tune {name}", file, metrics, reached.size, [kept], trained.curve)
+        details = [kept] if trained.epochs else trained.notes or ["trained by the module's own function"]
+        self._tell(f"fine-tune {name}", file, metrics, reached.size, details, trained.curve)
         return Reached(reached.point, file, trained.sha256, metrics, reached.size)
 
     def _concluded(self, result: CompressResult, reached: Reached) -> CompressResult:
         """Time, export and report the result, and rename it."""
         asked = self._starting("bench")
-        output = self.folder / f"{COMPRESSED}.pt"
-        replace_file(output, Path(reached.file).read_bytes())
+        output = self.folder / f"{COMPRESSED}{self.source.suffix}"
+        self.source.copy(Path(reached.file), output)
         update: dict[str, Any] = {
             "output": str(output),
             "metrics": reached.metrics,
@@ -208,7 +207,7 @@ class Compression:
         }
         if asked.bench:
             entries = [ModelToTime(checkpoint=asked.checkpoint, classes=asked.classes), ModelToTime(checkpoint=str(output))]
-            timing = BenchParameters(models=entries, imgsz=asked.imgsz, runs=asked.bench, device=asked.device)
+            timing = BenchParameters(models=entries, imgsz=asked.imgsz, runs=asked.bench, device=asked.device, module=asked.module)
             timed = self._job("bench", "bench", timing, BenchResult).models[1]
             update["latency"] = timed.ratio
             span = f"{timed.ratio_low:.3f} to {timed.ratio_high:.3f} of the original's, 95 % sure"
@@ -272,7 +271,7 @@ class Compression:
         parameters = ScanParameters(**fields, ratios=asked.ratios, criterion=asked.criterion, calibration_images=asked.images or 64)
         found = self._job("scan", "scan", parameters, ScanResult)
         worst = max(found.groups, key=lambda trial: trial.drop, default=None)
-        details = [f"{plural(len(found.groups), 'trial')} on {plural(found.images, 'image')}"]
+        details = [f"{plural(len(found.groups), 'trial')} on {plural(found.images, self.source.sample)}"]
         details += [f"most is lost by {worst.layer} at {worst.ratio:.0%}: {worst.drop:.4f}"] if worst else []
         self._tell("scan", details=details)
         self.notes += found.notes
@@ -281,13 +280,8 @@ class Compression:
 
     def _plan_so_far(self) -> PlanPoint:
         """Return the given plan as the only point."""
-        from tui_pruner.core.model.analysis import analyse
-        from tui_pruner.core.pruning.session import PruningSession
-
-        session = PruningSession(analyse(opened(self.parameters), self.parameters.imgsz))
-        session.load(self.parameters.plan or {})
-        size = dataclasses.asdict(session.widths.size)
-        return PlanPoint(targets=["plan"], plan=self.parameters.plan, chosen="the plan that was given", **size)
+        point = PlanPoint(targets=["plan"], plan=self.parameters.plan, chosen="the plan that was given")
+        return point.model_copy(update=self.source.size(self.parameters.plan))
 
     def _starting(self, stage: str) -> CompressParameters:
         """Return the parameters with which a stage starts; until then it may be edited in the folder's recipe."""
@@ -353,23 +347,17 @@ class Compression:
 
     @cached_property
     def whole(self) -> dict[str, int]:
-        """The checkpoint's own size."""
-        from tui_pruner.core.model.analysis import analyse
-        from tui_pruner.core.pruning.preview import Arithmetic
-        from tui_pruner.jobs.validate import opened
+        """The size of what is compressed."""
+        return self.source.size(None)
 
-        return dataclasses.asdict(Arithmetic(analyse(opened(self.parameters), self.parameters.imgsz)).whole.size)
+    @cached_property
+    def source(self) -> Compressible:
+        """What is compressed."""
+        return compressible(self.parameters)
 
     def _fields(self) -> dict[str, Any]:
         """Return the parameters that all jobs on the checkpoint and the data share."""
         return self.parameters.model_dump(include=set(JobParameters.model_fields))
-
-    def _has_labels(self) -> bool:
-        try:
-            read_data(self.parameters.data)
-        except DataError:
-            return False
-        return True
 
     def _file(self, name: str) -> str:
         return str(self.folder / name)

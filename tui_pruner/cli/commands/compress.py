@@ -131,7 +131,7 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
     names = {**FIELDS, "with_teacher": FinetuneStage.FIELDS["teacher"]}
     options = {names[name]: value for name, value in context.params.items() if name in names}
     options |= {field: options[field] or [] for field in ("targets", "protect")}
-    options |= {field: "" if options[field] == "none" else options[field] for field in ("format", "report")}
+    options |= {field: "" for field in ("format", "report") if options.get(field) == "none"}
     if file is None:
         recipe_of(options)
         return options, data

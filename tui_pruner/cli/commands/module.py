@@ -95,7 +95,7 @@ def on_module(*functions: str, **command_options: Any) -> Callable[[Callable[...
             code = {name: options.pop(name) for name in ("forward", *functions)}
             names = names_of(model, inputs, weights, approximate, **code)
             with progress_shown(progress is Progress.JSON):
-                return command(names, **options)
+                return command(names=names, **options)
 
         own = [one for one in inspection.signature(command).parameters.values() if one.name != "names"]
         known = {**get_type_hints(command, include_extras=True), **hints}

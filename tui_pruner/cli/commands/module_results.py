@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tui_pruner.cli.commands.measure import Junit, Markdown, MaxLatency, Strict
 from tui_pruner.cli.commands.module import announce, on_module
-from tui_pruner.cli.commands.module_jobs import Target, demand, fields_of
-from tui_pruner.cli.options import Json
+from tui_pruner.cli.commands.module_jobs import Target, Targets, demand, fields_of, settled
+from tui_pruner.cli.commands.plan import Floor, Protected
+from tui_pruner.cli.commands.recover import write_training_progress
+from tui_pruner.cli.options import Json, PlanFile, RoundTo
 from tui_pruner.cli.output import reserved_stdout, say, write_progress
+from tui_pruner.domain.criteria import REPAIR, demand_criterion
+from tui_pruner.domain.errors import OutputError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
 
 
@@ -29,7 +34,7 @@ def gate(
     runs: Annotated[int, typer.Option("--runs", min=5, help="Latency: samples of each model, taken in turns.")] = 50,
     as_json: Json = False,
 ) -> int:
-    """May FOLDER be merged? Status 0 yes, 1 no, by --evaluate: no only where the loss is more than chance, if it gives a figure a sample."""
+    """May FOLDER be merged, by --evaluate? Status 0 yes, 1 no; with a figure for each sample: no where the loss is more than chance."""
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.commands.measure import keep, show
         from tui_pruner.engine.search_messages import GateParameters
@@ -51,3 +56,71 @@ def gate(
         output.document(result.model_dump())
         show(output, result)
         return 0 if result.verdict == "yes" else 1
+
+
+@on_module("batches", "evaluate", "loss", "train")
+def compress(
+    context: typer.Context,
+    names: ModuleNames,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Where everything is written.")] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="Stages and settings from this file (YAML).")] = None,
+    write_recipe: Annotated[
+        Path | None, typer.Option("--write-recipe", metavar="FILE", help="Write these options as such a file, and do nothing else.")
+    ] = None,
+    target: Targets = None,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", min=0, help="Stop at the last point that loses no more by --evaluate.")
+    ] = None,
+    step: Annotated[int, typer.Option("--step", min=1, max=100, help="With --max-drop: how far apart these points are, in per cent.")] = 10,
+    scan_images: Annotated[int, typer.Option("--scan", min=0, max=1, help="1: scan every group by --evaluate first, for the report.")] = 0,
+    refit: Annotated[bool, typer.Option("--refit/--no-refit", help="Whether layers are refitted on --batches after the cut.")] = True,
+    plan: PlanFile = None,
+    criterion: Annotated[str, typer.Option("--criterion", help="Which channels go first; obs takes --batches, else it is l2.")] = "obs",
+    round_to: RoundTo = 1,
+    floor: Floor = 0.25,
+    protect: Protected = None,
+    images: Annotated[int | None, typer.Option("--images", min=2, help="Use this many samples of the batches; by default all.")] = None,
+    runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
+    report: Annotated[
+        str, typer.Option("--report", metavar="NAME", help="Name of the report, .html or .md; none: no report.")
+    ] = "report.html",
+    redact: Annotated[bool, typer.Option("--redact", help="Neutral names in the report.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Plan, cut, prove, refit, train, measure, time and report; the same command resumes an interrupted run.
+
+    Status 1 where the target is out of reach, or every point loses more than --max-drop.
+    """
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.commands import compress as compressing
+
+        fields, _ = compressing.asked_for(context, recipe, None)
+        if fields["criterion"] == REPAIR and not names.batches:
+            fields["criterion"] = "l2"
+        demand_criterion(fields["criterion"])
+        if write_recipe:
+            return compressing.written(fields, None, write_recipe, force)
+        if output is None:
+            raise OutputError("which folder? give -o FOLDER")
+        if not (fields["targets"] or plan):
+            raise RequestError("no target: give one, such as flops=60%")
+        if max_drop is not None:
+            demand(names, "evaluate")
+        from tui_pruner.cli.job_runs import run_job
+        from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult
+        from tui_pruner.jobs.plan import milestones
+
+        if fields["targets"]:
+            milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
+        announce(names)
+        more = {"format": "", "epochs": int(bool(names.train)), **fields}
+        content = settled(names, plan).plain() if plan else None
+        place = {"plan": content, "folder": str(output), "force": force}
+        parameters = CompressParameters(**{**fields_of(names), **more, **place})
+        result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
+        for note in result.notes:
+            say(note)
+        results.document(result.model_dump())
+        compressing.show(results, result)
+        return 0 if result.output else 1
