@@ -85,7 +85,7 @@ KINDS = {
     "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration", STAGES),
     "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
-    "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report"),
+    "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report", "tui_pruner.jobs.report"),
     "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench", FIGURES),
     "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning", STAGES),

@@ -110,9 +110,9 @@ class Compression:
         self._points()
         self.labels = asked.measured and self.source.can_measure
         if asked.max_drop is not None and not self.labels:
-            raise DataError(f"{self.source.unmeasured}, and --max-drop needs that: leave it out")
+            raise DataError(self.source.unmeasured("--max-drop"))
         if asked.scanned and not self.source.can_measure:
-            raise DataError(f"{self.source.unmeasured}, and a scan needs that: leave the scan out")
+            raise DataError(self.source.unmeasured("a scan"))
         self.journal = CompressionJournal(self.folder, asked)
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
