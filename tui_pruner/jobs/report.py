@@ -176,7 +176,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     wanted = ReportMaterial(
         plan=Path(parameters.plan_file),
         output=Path(parameters.output),
-        data=Path(parameters.data) if parameters.data else None,
+        data=Path(parameters.data) if parameters.data and parameters.module is None else None,
         validation_images=parameters.images,
         pictures=parameters.pictures,
         imgsz=parameters.imgsz,

@@ -143,7 +143,8 @@ class RecoverController(Controller):
         begins = f"{self._files.begins}, stage by stage. A compression that was killed resumes in its folder."
         folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
         lines = default_lines(ranking(state), state.pending.round_to, self.jobs.checkpoint.opening.module)
-        self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
+        sample = self.jobs.checkpoint.sample
+        self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps), sample=sample)
 
     def take_session(self, event: SessionChanged) -> None:
         """Measure a new step; if it is to be refitted first, after its proof."""
