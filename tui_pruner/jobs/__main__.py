@@ -31,7 +31,6 @@ class JobLog:
     """Lines on stderr, each with the time of day; a repeated line is written once."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
         self._last = ""
 
     def begin(self, kind: str, parameters: Message) -> None:
@@ -49,7 +48,7 @@ class JobLog:
 
     def end(self) -> None:
         """Write that the job is done."""
-        self._write(f"done in {time.monotonic() - self._began:.1f} s")
+        self._write("done")
 
     def _write(self, text: str) -> None:
         if text != self._last:
