@@ -154,13 +154,11 @@ def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
     drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
     if scan is None or not drops:
         return []
-    label = f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1)
-    text = Text.assemble((fit(label, LABEL), colours.MUTED))
+    text = Text.assemble((fit(f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1), LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
         text.append(f"{GLYPHS.minus}{share:.0%}: ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
     by = f"by {criterion_of(scan.criterion).label}" if scan.criterion != state.pending.criterion else ""  # not how channels are ranked now
-    counted = plural(scan.images, state.checkpoint.sample) if scan.images else ""
-    grounds = (", ".join(filter(None, (by, "alone", counted))), by)
+    grounds = (", ".join(filter(None, (by, "alone", plural(scan.images, state.checkpoint.sample) if scan.images else ""))), by)
     return [text.append(next((one for one in grounds if text.cell_len + len(one) <= width), ""), colours.MUTED)]
 
 
