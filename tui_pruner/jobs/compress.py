@@ -119,7 +119,7 @@ class Compression:
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         counted = [plural(self.validated_images, self.source.sample)] if self.validated_images else []
         self._tell("original", metrics=original, details=counted)
-        self.notes += nothing_to_lose(original) if self.labels else []
+        self.notes += nothing_to_lose(original, asked.module is not None) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
             stages=self.stages, output=None, original=original, metrics={}, stopped=stopped, seconds=0.0, notes=self.notes
