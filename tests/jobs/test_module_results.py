@@ -14,7 +14,7 @@ from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.engine.search_messages import GateParameters, GateResult
 from tui_pruner.frameworks.plain.named_module import NamedModule
-from tui_pruner.jobs import module_figures
+from tui_pruner.jobs.any_module import figures
 from tui_pruner.jobs.gate import advice, junit, markdown
 
 
@@ -39,7 +39,7 @@ def gate(evaluate: str, folder: str, strict: bool = False, max_drop: float = 0.0
     asked = GateParameters(
         **fields(names(evaluate=evaluate), folder), against=f"{NET}:build", max_drop=max_drop, strict=strict, **more
     )  # fmt: skip
-    return module_figures.run_gate(asked, lambda progress: None)
+    return figures.run_gate(asked, lambda progress: None)
 
 
 def test_gate_passes_noise_and_refuses_a_planted_regression_for_every_seed(net, monkeypatch):
@@ -73,7 +73,7 @@ def test_one_figure_for_all_samples_is_judged_without_an_interval(net, monkeypat
     (metric,) = found.metrics
     assert (found.verdict, found.certain, metric.certain, metric.has_interval) == (verdict, False, False, False)
     assert found.interval == pytest.approx((loss, loss)) and found.images == 0 and found.images_needed is None
-    assert "no interval" in found.reasons[0] and found.rule == module_figures.BY_FIGURES
+    assert "no interval" in found.reasons[0] and found.rule == figures.BY_FIGURES
     (case,) = ElementTree.fromstring(junit(found)).iter("testcase")
     assert (case.find("failure") is not None) == (verdict == "no")
     assert f"| {-loss + 0.0:+.4f} | - | -0.0100 |" in markdown(found)

@@ -77,12 +77,12 @@ class Kind(NamedTuple):
         return found
 
 
-FIGURES, STAGES = "tui_pruner.jobs.module_figures", "tui_pruner.jobs.module_stages"
+FIGURES, STAGES = "tui_pruner.jobs.any_module.figures", "tui_pruner.jobs.any_module.stages"
 KINDS = {
     "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation", FIGURES),
     "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate", FIGURES),
     "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration", STAGES),
-    "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
+    "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.data.pictures", "run_pictures"),
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
     "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report", "tui_pruner.jobs.report"),
     "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench", FIGURES),

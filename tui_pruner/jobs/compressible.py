@@ -91,7 +91,7 @@ class AnyModule:
 
     def size(self, plan: dict[str, Any] | None) -> dict[str, int]:
         """The size of the module, under a plan."""
-        from tui_pruner.jobs.module_figures import opened_session
+        from tui_pruner.jobs.any_module.figures import opened_session
 
         _, session = opened_session(self._asked, plan, lambda progress: None)
         return dataclasses.asdict(session.widths.size)

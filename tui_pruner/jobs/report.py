@@ -169,7 +169,7 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     if parameters.module is None:
         session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     else:
-        from tui_pruner.jobs.module_figures import opened_session
+        from tui_pruner.jobs.any_module.figures import opened_session
 
         session = opened_session(parameters, None, on_progress)[1]
     session.load(parameters.plan)

@@ -18,7 +18,7 @@ from tui_pruner.engine.job_messages import (
     ValidationResult,
 )
 from tui_pruner.engine.search_messages import BenchParameters, BenchResult, ModelToTime, ScanParameters
-from tui_pruner.jobs.pictures import run_pictures
+from tui_pruner.jobs.data.pictures import run_pictures
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import run_validation
 from tui_pruner.storage.model_file import ModuleNames
@@ -86,9 +86,9 @@ def measured(parameters: ValidationParameters, on_progress: OnProgress) -> Valid
     """A validation: by Ultralytics, of a module by the user's function."""
     if parameters.module is None:
         return run_validation(parameters, on_progress)
-    from tui_pruner.jobs import module_figures
+    from tui_pruner.jobs.any_module import figures
 
-    return module_figures.run_validation(parameters, on_progress)
+    return figures.run_validation(parameters, on_progress)
 
 
 def recovered_stages(
@@ -180,9 +180,9 @@ def latency(session: PruningSession, wanted: ReportMaterial, on_progress: OnProg
     timed = [ModelToTime(checkpoint=start, classes=wanted.classes, plan=plan) for plan in (None, session.plan.plain())]
     parameters = BenchParameters(models=timed, imgsz=session.analysis.imgsz, blocks=True, device=wanted.device, module=wanted.module)
     if wanted.module:
-        from tui_pruner.jobs import module_figures
+        from tui_pruner.jobs.any_module import figures
 
-        return module_figures.run_bench(parameters, doing("latency", on_progress))
+        return figures.run_bench(parameters, doing("latency", on_progress))
     return run_bench(parameters, doing("latency", on_progress))
 
 

@@ -38,7 +38,7 @@ def gate(
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.commands.measure import keep, show
         from tui_pruner.engine.search_messages import GateParameters
-        from tui_pruner.jobs.module_figures import run_gate
+        from tui_pruner.jobs.any_module.figures import run_gate
         from tui_pruner.storage.atomic import check_place
 
         demand(names, "evaluate")

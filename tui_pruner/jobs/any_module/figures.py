@@ -1,6 +1,6 @@
 """Figures of any module, by jobs: the user's function measures it, its groups are scanned by that function, and its forward is timed.
 
-The jobs here and in `module_stages` take the parameters of those on checkpoints, with the names of the module's code. Nothing is cached,
+The jobs here and in `stages` take the parameters of those on checkpoints, with the names of the module's code. Nothing is cached,
 since the user's code may change.
 """
 
@@ -221,7 +221,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     source, session = opened_session(parameters, None, on_progress)
     analysis, opened = session.analysis, opened_of(session)
     if parameters.criterion in NEED_DATA:
-        from tui_pruner.jobs.module_stages import run_calibration
+        from tui_pruner.jobs.any_module.stages import run_calibration
 
         fields = parameters.model_dump(include=set(JobParameters.model_fields))
         wanted = CalibrationParameters(**{**fields, "images": parameters.calibration_images}, criteria=[parameters.criterion])
