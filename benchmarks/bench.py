@@ -22,7 +22,7 @@ from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.frameworks.ultralytics.contents import FROZEN
 from tui_pruner.jobs.data.dataset import TRAINING, DataSet, Split, held_apart, read_data
 from tui_pruner.jobs.data.linked_copy import TrainingData, nominal_batch, recipe_of, training_view
-from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.data.pictures import StoredImages
 from tui_pruner.jobs.recover import recalibrated
 from tui_pruner.jobs.tools import UntimedEvaluations
 from tui_pruner.jobs.training.trainers import trainer_of

@@ -26,7 +26,7 @@ from tui_pruner.domain.cuts import parse_request
 from tui_pruner.engine.search_messages import PlanningParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.jobs.data.dataset import held_apart, without_labels
-from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.data.pictures import StoredImages
 from tui_pruner.jobs.plan import run_planning
 from tui_pruner.storage.paths import demo_folder
 

@@ -19,8 +19,8 @@ from tests.cli.conftest import CUTS, FIELD_MODEL, Answer, Call, Pruned, spawn
 from tui_pruner.core.pruning import session
 from tui_pruner.core.pruning.proof import Proof
 from tui_pruner.frameworks.ultralytics.contents import PROVENANCE_KEY
-from tui_pruner.jobs.pictures import at_shown_size
-from tui_pruner.jobs.report import NO_RECORD
+from tui_pruner.jobs.data.pictures import at_shown_size
+from tui_pruner.jobs.report_figures import NO_RECORD
 from tui_pruner.report.document import Cell, Document, Section, Table, html, markdown
 
 IMAGES = 4

@@ -67,7 +67,7 @@ def readers(trained: Analysis, scenes: list[Tensor]) -> WeightReaders:
 @pytest.fixture(scope="module")
 def scenes(trained: Analysis, demo_data) -> list[Tensor]:  # type: ignore[no-untyped-def]
     from tui_pruner.jobs.data.dataset import TRAINING, read_data
-    from tui_pruner.jobs.pictures import image_batches
+    from tui_pruner.jobs.data.pictures import image_batches
 
     images = read_data(demo_data, TRAINING).subset(12, 0).images
     return list(image_batches(trained.checkpoint.model, images, 64, "cpu", 4))

@@ -58,7 +58,8 @@ def test_report_shows_odd_bytes_escaped_and_contains_the_plan_unchanged(written:
 
 
 def test_commands_of_a_report_can_be_pasted_into_a_shell(tmp_path: Path):
-    from tui_pruner.jobs.report import ReportMaterial, commands
+    from tui_pruner.jobs.report import commands
+    from tui_pruner.jobs.report_figures import ReportMaterial
 
     facts: Any = SimpleNamespace(model=SimpleNamespace(path=f"/m/{CAFE}"))
     wanted = ReportMaterial(Path("/m/pl\udce9n.yaml"), Path("it's.md"), None, None, 0, None, "", None, None)

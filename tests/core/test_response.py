@@ -91,7 +91,7 @@ def trained(scenes_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Anal
 
 def test_planned_cut_meets_targets_and_rules_and_is_closer_than_a_uniform_one(trained: Analysis, scenes_yaml: Path) -> None:
     from tui_pruner.jobs.data.dataset import TRAINING, read_data
-    from tui_pruner.jobs.pictures import image_batches
+    from tui_pruner.jobs.data.pictures import image_batches
 
     model, coupling = trained.checkpoint.model, trained.coupling
     images = read_data(scenes_yaml, TRAINING).subset(8, 0).images

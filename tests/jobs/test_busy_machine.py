@@ -21,7 +21,7 @@ from tui_pruner.engine.search_messages import ScanExecutor, ScanParameters
 from tui_pruner.frameworks.ultralytics import open_model
 from tui_pruner.jobs import intervals, tools, validate
 from tui_pruner.jobs.data.linked_copy import read_both, training_view
-from tui_pruner.jobs.pictures import READERS
+from tui_pruner.jobs.data.pictures import READERS
 from tui_pruner.jobs.scan.scan import run_scan
 from tui_pruner.jobs.training import finetune
 from tui_pruner.jobs.training.run import run_of

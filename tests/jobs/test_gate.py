@@ -121,7 +121,14 @@ def test_verdict_is_uncertain_if_the_original_detects_nothing(strict: bool):
     metric = judged_metric(Drop(MAP, 0.0, 0.0, 0.0, 0.0), asked)
     assert (metric.ok, metric.certain) == (not strict, False)
     (note,) = nothing_to_lose({MAP: metric.original})
-    assert "no loss can show" in note and nothing_to_lose({MAP: 0.1}) == []
+    assert "no loss can show" in note and nothing_to_lose({MAP: 0.1}) == nothing_to_lose({"metrics/minus_loss": -0.1}, of_module=True) == []
+    assert "images" not in nothing_to_lose({"metrics/accuracy": 0.0}, of_module=True)[0]
+
+
+def test_gate_refuses_a_loss_from_zero_to_a_negative_figure():
+    asked = GateParameters(checkpoint="p.tp", sha256="", against="net:build", data="", imgsz=0, max_drop=ALLOWED)
+    metric = judged_metric(Drop("metrics/minus_distance", 0.0, -0.5, 0.4, 0.6), asked)
+    assert (metric.ok, metric.certain) == (False, True)
 
 
 def test_images_needed_grow_with_the_square_of_the_interval():

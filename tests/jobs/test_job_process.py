@@ -135,7 +135,7 @@ signal.pause()
     child.process.stderr.close()
 
 
-def test_log_has_the_job_its_progress_and_its_duration(tmp_path):
+def test_log_has_the_job_its_progress_and_its_end_but_no_other_duration_than_the_list(tmp_path):
     body = """
 for done in (0, 16, 16):
     on_progress(JobProgress(done=done, total=64, doing="validating", metrics={"metrics/mAP50(B)": 0.5, "fitness": 0.1} if done else {}))
@@ -146,7 +146,7 @@ return ValidationResult(metrics={}, images=64, seconds=0.5)
     assert re.match(r"\d{4}-\d\d-\d\d tui-pruner .*, torch \d.*, Python 3", lines[0])
     assert lines[1] == "try: checkpoint a.pt, sha256 0, data d.yaml, images 64, imgsz 64, seed 0, masked False"
     assert lines[2:4] == ["validating 0/64", "validating 16/64: mAP50(B) 0.500"]
-    assert re.fullmatch(r"done in \d+[.]\d s", lines[4]) and len(lines) == 5
+    assert lines[4:] == ["done"]
 
 
 @pytest.mark.parametrize("attended", [False, True])

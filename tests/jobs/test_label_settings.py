@@ -22,7 +22,7 @@ from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.calibrate import run_calibration
 from tui_pruner.jobs.data.dataset import check_fits, read_data
 from tui_pruner.jobs.data.linked_copy import labels_in_words, labels_of, recipe_of
-from tui_pruner.jobs.pictures import run_pictures
+from tui_pruner.jobs.data.pictures import run_pictures
 from tui_pruner.jobs.recover import run_recalibration
 from tui_pruner.jobs.scan.scan import run_scan
 from tui_pruner.jobs.tools import without_time_limit

@@ -17,7 +17,7 @@ from tui_pruner.domain.cuts import parse_request
 from tui_pruner.domain.errors import CheckpointError, RequestError
 from tui_pruner.engine.job_messages import PictureParameters
 from tui_pruner.frameworks.ultralytics import open_model
-from tui_pruner.jobs.pictures import predictor_of, run_pictures
+from tui_pruner.jobs.data.pictures import predictor_of, run_pictures
 
 READABLE = ("00005.jpg", "00032.jpg")
 

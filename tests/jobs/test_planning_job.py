@@ -25,7 +25,7 @@ from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs import latency
 from tui_pruner.jobs.data.dataset import VALIDATION, read_data
-from tui_pruner.jobs.pictures import image_batches
+from tui_pruner.jobs.data.pictures import image_batches
 from tui_pruner.jobs.plan import run_planning
 
 

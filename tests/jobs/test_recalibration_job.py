@@ -14,7 +14,7 @@ from tests.jobs.conftest import draw_scenes
 from tui_pruner.core.recovery.reconstruction import recalibrate, statistics_of
 from tui_pruner.domain.errors import DataError, RequestError
 from tui_pruner.engine.recovery_messages import RecalibrationParameters
-from tui_pruner.jobs.pictures import image_batches
+from tui_pruner.jobs.data.pictures import image_batches
 from tui_pruner.jobs.recover import recalibrated, unlabelled
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.report.pages import PLAN, facts, measured, metrics, page, stage
 from tui_pruner.engine.messages import CutRequest
-from tui_pruner.jobs.report import ReportMaterial, commands, neutral
+from tui_pruner.jobs.report import commands, neutral
+from tui_pruner.jobs.report_figures import ReportMaterial
 from tui_pruner.report.document import Code, Document, Paragraph, Section
 from tui_pruner.report.facts import Material, PictureFacts
 from tui_pruner.report.privacy import NeutralNames, plan_under, without_folders

@@ -101,7 +101,7 @@ async def test_jobs_about_different_content_have_different_names(listener):
         queue.add(replace(wanted("quick", "step 1"), key=key, about="4 layers"))
         await listener.until(lambda: not queue.busy)
     names = [job.spec.title for job in queue.jobs]
-    assert names == ["step 1", "step 1: 4 layers", "step 1: 4 layers (2)", "step 1: 4 layers"]
+    assert names == ["step 1: 4 layers", "step 1: 4 layers (2)", "step 1: 4 layers (3)", "step 1: 4 layers (2)"]
 
 
 async def test_cancelled_job_is_killed_a_waiting_one_removed_and_the_others_continue(listener, tmp_path):

@@ -141,6 +141,18 @@ def text(made: QueuedJob, before: int = 0, now: float = 20.0) -> str:
     return "\n".join(line.plain.rstrip() for line in job_detail_lines(made, before, now, 60))
 
 
+def test_list_cuts_names_in_the_middle_and_figures_between_numbers():
+    made = job("quick", "step 1: model.5.m.0.cv1 −40%")
+    made.start(0.0, Path("job.log"))
+    made.end(DONE, 5.0)
+    made.outcome = JobOutcome("mAP .894 (.881 to .909), 64 images")
+    narrow, middle, wide = (list_lines([made], None, 9.0, width, 0)[0].plain for width in (56, 64, 110))
+    assert "mAP .894  " in narrow and "(" not in narrow and narrow.endswith(" 5 s")
+    assert "quick step 1" in narrow and "−40%" in narrow
+    assert "mAP .894 (.881 to .909)  " in middle and "64 images" not in middle
+    assert "quick step 1: model.5.m.0.cv1 −40%" in wide and "64 images" in wide
+
+
 def test_details_of_a_job_have_its_result_parameters_and_plan():
     cuts = [{"layer": "model.5", "amount": "30%", "removes": {"model.5.conv.weight": {"0": list(range(38))}}}]
     plan = {"steps": [{"name": "first", "cuts": cuts}, {"name": "", "cuts": cuts * 2}]}

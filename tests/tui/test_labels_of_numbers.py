@@ -82,7 +82,7 @@ async def test_validations_of_two_steps_with_one_number_are_both_queued(monkeypa
     one = replace(wanted("hang", "step 1"), about="model.5 -25%", key="a")
     queue.add(one)
     queue.add(replace(one, about="model.7 -50%", key="b"))
-    assert [job.spec.title for job in queue.jobs] == ["step 1", "step 1: model.7 -50%"]
+    assert [job.spec.title for job in queue.jobs] == ["step 1: model.5 -25%", "step 1: model.7 -50%"]
     queue.close()
     await asyncio.sleep(0)
 

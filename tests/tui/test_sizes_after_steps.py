@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from tests.tui.helpers import Desk
 from tui_pruner.domain.formatting import count
+from tui_pruner.tui.panes.detail import _weight
 from tui_pruner.tui.panes.tree import layers_lines
 from tui_pruner.tui.panes.tree_row import inputs
 
@@ -118,3 +122,10 @@ async def test_tall_pane_draws_the_importance_twice_as_high(desk: Desk):
 async def test_uncut_model_has_nothing_to_recover(desk: Desk):
     await desk.press("R")
     await desk.until(lambda: any("nothing to recover: apply a cut first" in said for said in desk.said), "the reason")
+
+
+async def test_cost_that_does_not_fit_loses_the_values_before_and_no_digit():
+    state: Any = SimpleNamespace(after=SimpleNamespace(parameters=684_000, flops=303_000_000))
+    before, now = (147_712, 7_372_800), (9_280, 460_800)
+    assert _weight(before, now, state, 60).plain == "148K→9.28K params 1.4%   7.37 MFLOPs→461 KFLOPs 0.2%"
+    assert _weight(before, now, state, 49).plain == "9.28K params 1.4%   461 KFLOPs 0.2%"

@@ -115,7 +115,7 @@ class ModuleSession(Session):
             RequestError: none was given, or it returns no number.
             ProgramEnd: it would have ended this program.
         """
-        from tui_pruner.jobs.module_figures import figures_in
+        from tui_pruner.jobs.any_module.figures import figures_in
 
         if self._evaluate is None:
             raise RequestError("there is nothing to evaluate by: open the module with evaluate=function(model)")

@@ -15,9 +15,9 @@ from tui_pruner.domain.errors import INTERRUPTED
 from tui_pruner.domain.formatting import printable
 
 EPILOG = (
-    "MODEL alone opens the app on it; nothing at all opens the start screen. The app (no command), inspect, groups, explain, preview, "
-    "prune and prove also take any module: --model package.module:build --inputs package.module:inputs [--weights FILE], prune with "
-    "[--evaluate package.module:evaluate]."
+    "MODEL alone opens the app on it; nothing at all opens the start screen. The app (no command) and inspect, groups, explain, preview, "
+    "prune, prove, validate, scan, plan, bench, gate, report, reconstruct, finetune and compress also take any module: --model "
+    "package.module:build --inputs package.module:inputs, with functions of yours (--batches, --evaluate, --train)."
 )
 SUMMARY = "Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable."
 MODULES = {

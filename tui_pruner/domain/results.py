@@ -38,11 +38,16 @@ def short_metric(metrics: Mapping[str, float]) -> tuple[str, float] | None:
     return (dict(MAIN_METRICS).get(found[0], found[0].removeprefix("metrics/")), found[1]) if found else None
 
 
-def nothing_to_lose(metrics: Mapping[str, float]) -> list[str]:
-    """Return a note where the figure that people compare by is 0 before anything is cut: no cut can lower it."""
+def nothing_to_lose(metrics: Mapping[str, float], of_module: bool = False) -> list[str]:
+    """Return a note where the figure that people compare by is 0 before anything is cut: no cut can lower it.
+
+    `of_module`: it is computed by a function of the user, and may be negative.
+    """
     found = short_metric(metrics)
-    if found is None or found[1] > 0:
+    if found is None or found[1] != 0:
         return []
+    if of_module:
+        return [f"the original's {found[0]} is 0 before anything is cut: if it cannot be negative, no loss can show"]
     return [f"the original's {found[0]} is 0 on these images, so no loss can show: check the data and the image size"]
 
 

@@ -28,7 +28,8 @@ class GateParameters(JobParameters):
 class GateMetric(Message):
     """One metric of both models on the same images: its drop with the 95 % interval, and the judgement against `allowed`.
 
-    `certain`: the whole interval is on one side of what is allowed.
+    `certain`: the whole interval is on one side of what is allowed. `has_interval`: it is known, which takes a figure for each image; else
+    `low` and `high` are the drop.
     """
 
     name: str
@@ -40,11 +41,7 @@ class GateMetric(Message):
     allowed: float
     ok: bool
     certain: bool
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether the interval is known: it takes a figure for each image."""
-        return self.low < self.high or self.certain
+    has_interval: bool = True
 
 
 class GateLatency(Message):

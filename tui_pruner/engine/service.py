@@ -39,7 +39,7 @@ from tui_pruner.engine.messages import (
 )
 from tui_pruner.engine.requests import KINDS, Answer, EngineRequest, TargetLadder, TargetRung
 from tui_pruner.engine.search_messages import ScanDrops, TargetPlan, TargetReach
-from tui_pruner.engine.sources import Source, source_of
+from tui_pruner.engine.sources import SessionSource, source_of
 from tui_pruner.engine.views import (
     as_requests,
     block_views,
@@ -112,7 +112,7 @@ class Service:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._session: PruningSession | None = None
-        self._source: Source | None = None
+        self._source: SessionSource | None = None
         self.slow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="slow")
         self.writing: Future[Message] | None = None
         self._slider = 0
@@ -129,7 +129,7 @@ class Service:
         return self._session
 
     @property
-    def source(self) -> Source:
+    def source(self) -> SessionSource:
         """What the open session is on.
 
         Raises:

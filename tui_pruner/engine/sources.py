@@ -19,7 +19,7 @@ from tui_pruner.frameworks.ultralytics.writing import cut_prove_write
 Say = Callable[[str], None]
 
 
-class Source(Protocol):
+class SessionSource(Protocol):
     """What a session is on."""
 
     folder: Path
@@ -130,6 +130,6 @@ class ModuleSource:
         return WriteResult(output=asked.path, sha256=digest, bytes=size, checks=[Check(name="loads", ok=True, detail="")])
 
 
-def source_of(asked: Open) -> Source:
+def source_of(asked: Open) -> SessionSource:
     """What a request opens."""
     return FileSource(asked) if asked.module is None else ModuleSource(asked)

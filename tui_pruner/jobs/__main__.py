@@ -31,7 +31,6 @@ class JobLog:
     """Lines on stderr, each with the time of day; a repeated line is written once."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
         self._last = ""
 
     def begin(self, kind: str, parameters: Message) -> None:
@@ -49,7 +48,7 @@ class JobLog:
 
     def end(self) -> None:
         """Write that the job is done."""
-        self._write(f"done in {time.monotonic() - self._began:.1f} s")
+        self._write("done")
 
     def _write(self, text: str) -> None:
         if text != self._last:
@@ -78,14 +77,14 @@ class Kind(NamedTuple):
         return found
 
 
-FIGURES, STAGES = "tui_pruner.jobs.module_figures", "tui_pruner.jobs.module_stages"
+FIGURES, STAGES = "tui_pruner.jobs.any_module.figures", "tui_pruner.jobs.any_module.stages"
 KINDS = {
     "validate": Kind("job_messages.ValidationParameters", "tui_pruner.jobs.validate", "run_validation", FIGURES),
     "gate": Kind("search_messages.GateParameters", "tui_pruner.jobs.gate", "run_gate", FIGURES),
     "calibrate": Kind("job_messages.CalibrationParameters", "tui_pruner.jobs.calibrate", "run_calibration", STAGES),
-    "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.pictures", "run_pictures"),
+    "picture": Kind("job_messages.PictureParameters", "tui_pruner.jobs.data.pictures", "run_pictures"),
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
-    "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report"),
+    "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report", "tui_pruner.jobs.report"),
     "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench", FIGURES),
     "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
     "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning", STAGES),

@@ -13,7 +13,7 @@ from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationRes
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import DataSet, read_data, renumbered, without_labels
 from tui_pruner.jobs.data.linked_copy import number_of
-from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.data.pictures import StoredImages
 from tui_pruner.jobs.tools import OnProgress, choose_device
 from tui_pruner.jobs.validate import fitting_side, opened, prepared, skipped
 from tui_pruner.storage.atomic import replace_file

@@ -110,16 +110,16 @@ class Compression:
         self._points()
         self.labels = asked.measured and self.source.can_measure
         if asked.max_drop is not None and not self.labels:
-            raise DataError(f"{self.source.unmeasured}, and --max-drop needs that: leave it out")
+            raise DataError(self.source.unmeasured("--max-drop"))
         if asked.scanned and not self.source.can_measure:
-            raise DataError(f"{self.source.unmeasured}, and a scan needs that: leave the scan out")
+            raise DataError(self.source.unmeasured("a scan"))
         self.journal = CompressionJournal(self.folder, asked)
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
         counted = [plural(self.validated_images, self.source.sample)] if self.validated_images else []
         self._tell("original", metrics=original, details=counted)
-        self.notes += nothing_to_lose(original) if self.labels else []
+        self.notes += nothing_to_lose(original, asked.module is not None) if self.labels else []
         reached, stopped = self._walk(original)
         result = CompressResult(
             stages=self.stages, output=None, original=original, metrics={}, stopped=stopped, seconds=0.0, notes=self.notes

@@ -24,12 +24,13 @@ class Compressible(Protocol):
     sample: str
     """What one of its inputs is called."""
     can_refit: bool
-    unmeasured: str
-    """Why it cannot be measured."""
 
     @property
     def can_measure(self) -> bool:
         """Whether its metric can be measured."""
+
+    def unmeasured(self, what: str) -> str:
+        """Why this cannot be done, as its metric cannot be measured."""
 
     def size(self, plan: dict[str, Any] | None) -> dict[str, int]:
         """Its size, under a plan."""
@@ -45,7 +46,6 @@ class CheckpointFile:
 
     def __init__(self, parameters: CompressParameters) -> None:
         self._asked = parameters
-        self.unmeasured = f"{parameters.data} has no labels to validate on"
 
     @cached_property
     def can_measure(self) -> bool:
@@ -55,6 +55,10 @@ class CheckpointFile:
         except DataError:
             return False
         return True
+
+    def unmeasured(self, what: str) -> str:
+        """Why this cannot be done, as there are no labels."""
+        return f"{self._asked.data} has no labels to validate on, and {what} needs them: leave it out, or give labelled data"
 
     def size(self, plan: dict[str, Any] | None) -> dict[str, int]:
         """The size of the checkpoint, under a plan."""
@@ -74,15 +78,20 @@ class AnyModule:
     """A module, with folders as stages of its compression."""
 
     suffix, sample = ".tp", "sample"
-    unmeasured = "the module has no function to measure it by (--evaluate package.module:evaluate)"
 
     def __init__(self, parameters: CompressParameters, names: ModuleNames) -> None:
         self._asked = parameters
         self.can_measure, self.can_refit = bool(names.evaluate), bool(names.batches)
 
+    def unmeasured(self, what: str) -> str:
+        """Why this cannot be done, as there is no function."""
+        return (
+            f"the module has no function to measure it by, and {what} needs one: leave it out, or give --evaluate package.module:evaluate"
+        )
+
     def size(self, plan: dict[str, Any] | None) -> dict[str, int]:
         """The size of the module, under a plan."""
-        from tui_pruner.jobs.module_figures import opened_session
+        from tui_pruner.jobs.any_module.figures import opened_session
 
         _, session = opened_session(self._asked, plan, lambda progress: None)
         return dataclasses.asdict(session.widths.size)

@@ -21,7 +21,7 @@ from tui_pruner.engine.messages import Message
 from tui_pruner.jobs import cache
 from tui_pruner.jobs.data.dataset import check_fits, read_data, renumbered
 from tui_pruner.jobs.data.linked_copy import meaning_of_labels
-from tui_pruner.jobs.pictures import CONFIDENCE, JPEG_QUALITY, LONG_SIDE, predictor, predictor_of
+from tui_pruner.jobs.data.pictures import CONFIDENCE, JPEG_QUALITY, LONG_SIDE, predictor, predictor_of
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.jobs.validate import opened, skipped
 from tui_pruner.storage import paths

@@ -278,7 +278,7 @@ def images_for(checkpoint: Checkpoint, parameters: ExportParameters, side: int) 
     import torch
 
     from tui_pruner.core.model.inputs import probe_images
-    from tui_pruner.jobs.pictures import image_batches
+    from tui_pruner.jobs.data.pictures import image_batches
 
     if not parameters.data:
         from tui_pruner.core.model.layers import image_channels

@@ -200,7 +200,7 @@ def same_labels(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str
 def judged_metric(drop: Drop, parameters: GateParameters) -> GateMetric:
     """Return a drop with its judgement."""
     found = judged(drop.low, drop.high, parameters.max_drop, parameters.strict)
-    if drop.original == 0:
+    if drop.original == 0 and drop.drop <= 0:
         found = Judgement(ok=not parameters.strict, certain=False)  # there is nothing to lose
     return GateMetric(
         name=drop.name,

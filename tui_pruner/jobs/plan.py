@@ -19,7 +19,7 @@ from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
 from tui_pruner.jobs.cache import digest_of
 from tui_pruner.jobs.calibrate import rank_by
 from tui_pruner.jobs.data.dataset import DataSet, held_apart, read_data, without_labels
-from tui_pruner.jobs.pictures import StoredImages
+from tui_pruner.jobs.data.pictures import StoredImages
 from tui_pruner.jobs.tools import OnProgress, choose_device
 from tui_pruner.jobs.validate import fitting_side, measure, opened, skipped
 from tui_pruner.storage import paths

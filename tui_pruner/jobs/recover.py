@@ -26,7 +26,7 @@ from tui_pruner.engine.recovery_messages import (
     ReconstructionResult,
 )
 from tui_pruner.jobs.data.dataset import DataSet, held_apart, without_labels
-from tui_pruner.jobs.pictures import StoredImages, image_batches
+from tui_pruner.jobs.data.pictures import StoredImages, image_batches
 from tui_pruner.jobs.tools import OnProgress, choose_device
 from tui_pruner.jobs.validate import fitting_side, opened, skipped
 from tui_pruner.storage import paths

@@ -132,6 +132,16 @@ class Facts(Message):
     created: str = ""
 
     @property
+    def of_module(self) -> bool:
+        """Whether the model is any module, of whose inputs nothing is known."""
+        return self.model.task == "module"
+
+    @property
+    def sample(self) -> str:
+        """What one of its inputs is called."""
+        return "sample" if self.of_module else "image"
+
+    @property
     def proved(self) -> bool:
         """Whether every step is proved."""
         return all(step.proof is not None and step.proof.equal for step in self.steps)

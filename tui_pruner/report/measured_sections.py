@@ -69,7 +69,7 @@ def metric_tiles(facts: Facts) -> Iterable[Tile]:
     name, was = main
     after = facts.metrics.after
     sure = f"95 % interval {after.interval[0]:.4f} to {after.interval[1]:.4f}; " if after.interval else ""
-    detail = f"{sure}quick validation on {plural(after.images, 'image')}, not fine-tuned"
+    detail = f"{sure}{measured_by(facts, after)}, not fine-tuned"
     yield metric_tile(label(name), was, after.metrics[name], reach_of(after), detail)
     recovered = recovered_figures(facts)
     if recovered is not None and name in recovered.last.metrics:
@@ -80,9 +80,20 @@ def metric_tiles(facts: Facts) -> Iterable[Tile]:
         yield metric_tile(f"{label(name)} recovered", was, now, reach, f"{sure}{stage_words(last.name)}")
 
 
+def measured_by(facts: Facts, found: ValidationResult) -> str:
+    """How a model was measured, in a few words."""
+    if facts.metrics is not None and facts.of_module:
+        counted = f" on {plural(found.images, 'sample')}" if found.images else ""
+        return f"by {facts.metrics.data}{counted}"
+    return f"quick validation on {plural(found.images, 'image')}"
+
+
+STAGE_WORDS = {"recovered": "recovery", "refitted": "a refit", "recalibrated": "recalibration", "fine-tuned": "fine-tuning"}
+
+
 def stage_words(name: str) -> str:
     """The stage of a recovered model: "after refit 60"."""
-    return "after recovery" if name == "recovered" else f"after {name}"
+    return f"after {STAGE_WORDS.get(name, name)}"
 
 
 def metric_tile(name: str, was: float, now: float, reach: float, detail: str) -> Tile:
@@ -122,10 +133,9 @@ def metrics(material: Material) -> Section | None:
             known = name in recovered
             row += [Cell(f"{recovered[name]:.4f}"), changed(was, recovered[name], reach)] if known else [Cell(""), Cell("")]
         rows.append(tuple(row))
-    said = (
-        f"Ultralytics' own validator on the same {plural(after.images, 'image')} of {Path(facts.metrics.data).name}, chosen by a seed, at "
-        f"{facts.metrics.imgsz} px. The pruned model has not been fine-tuned."
-    )
+    data = f"{plural(after.images, 'image')} of {Path(facts.metrics.data).name}, chosen by a seed, at {facts.metrics.imgsz} px"
+    said = f"Both {measured_by(facts, after)}." if facts.of_module else f"Ultralytics' own validator on the same {data}."
+    said += " The pruned model has not been fine-tuned."
     if found:
         said += f" Recovered is the model {stage_words(found.last.name)}."
     if after.interval and (main := main_metric(after.metrics)):
@@ -199,7 +209,7 @@ def stages(material: Material) -> Section | None:
     )  # fmt: skip
     rows = tuple((*stage_cells(stage, name, original, reach, found[0], spread, timed), Cell("; ".join(stage.details))) for stage in found)
     said = "Every stage from the original to the result"
-    said += ", validated on the same images. The change is the one from the first measured stage." if name else "."
+    said += f", measured on the same {facts.sample}s. The change is the one from the first measured stage." if name else "."
     said += " The latency is a share of the original's." if timed else ""
     return Section("Stages", (Paragraph(said), Table((*columns, ""), rows, columns[1:])))
 
@@ -228,9 +238,14 @@ def latency(material: Material) -> Section | None:
     if found is None:
         return None
     before, after = found.models
+    of_images = bool(before.imgsz)
+    given = (
+        f"{plural(before.batch, 'image')} of {before.imgsz} px" if of_images else f"the example inputs ({plural(before.batch, 'sample')})"
+    )
+    how = "fused as deployed, without NMS" if of_images else "as it is called"
     said = (
-        f"Timed in turns, {plural(before.runs, 'run')} each, {plural(before.batch, 'image')} of {before.imgsz} px on {before.device} with"
-        f" {plural(before.threads, 'thread')}, fused as deployed, without NMS. The pruned model takes {after.ratio:.3f} of the original's"
+        f"Timed in turns, {plural(before.runs, 'run')} each, {given} on {before.device} with"
+        f" {plural(before.threads, 'thread')}, {how}. The pruned model takes {after.ratio:.3f} of the original's"
         f" time ({after.ratio_low:.3f} to {after.ratio_high:.3f} with 95 % certainty): {after.verdict}."
     )
     slower = after.ratio_low > 1

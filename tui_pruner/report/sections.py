@@ -60,14 +60,15 @@ def proof_cells(proof: ProofView | None) -> tuple[Cell, ...]:
 def blocks(material: Material) -> Section:
     """The model block by block; the columns add up to the totals."""
     facts = material.facts
-    columns = ("block", "section", "output before", "output after", "parameters", "FLOPs")
+    section, own = ((), 0) if facts.of_module else (("section",), 1)  # of any module no section is known
+    columns = ("block", *section, "output before", "output after", "parameters", "FLOPs")
     most = Cost(
         parameters=max((b.before.parameters for b in facts.blocks), default=0), flops=max((b.before.flops for b in facts.blocks), default=0)
     )
     rows: list[tuple[Cell, ...]] = [
         (
             Cell(f"{b.index} {b.type}"),
-            Cell(b.section, "quiet"),
+            *[Cell(b.section, "quiet")] * own,
             Cell(dimensions(b.shape_before)),
             Cell(dimensions(b.shape_after), "plain" if b.shape_before != b.shape_after else "quiet"),
             *cost_cells(b.before, b.after, most),
@@ -76,12 +77,13 @@ def blocks(material: Material) -> Section:
     ]
     elsewhere = facts.elsewhere_before != Cost(parameters=0, flops=0)
     if elsewhere:
-        rows.append((Cell("in no layer"), *[Cell("")] * 3, *cost_cells(facts.elsewhere_before, facts.elsewhere_after, most)))
+        rows.append((Cell("in no layer"), *[Cell("")] * (2 + own), *cost_cells(facts.elsewhere_before, facts.elsewhere_after, most)))
     total = Cost(parameters=facts.before.parameters, flops=facts.before.flops)
     left = Cost(parameters=facts.after.parameters, flops=facts.after.flops)
-    rows.append((Cell("all"), *[Cell("")] * 3, *cost_cells(total, left, None)))
-    said = f"Output shapes for one image of {facts.model.imgsz}×{facts.model.imgsz}.{f' {PRODUCTS}' if elsewhere else ''}"
-    table = Table(columns, tuple(rows), right=columns[2:], total=True, legend=BARS)
+    rows.append((Cell("all"), *[Cell("")] * (2 + own), *cost_cells(total, left, None)))
+    given = "the example inputs" if facts.of_module else f"one image of {facts.model.imgsz}×{facts.model.imgsz}"
+    said = f"Output shapes for {given}.{f' {PRODUCTS}' if elsewhere else ''}"
+    table = Table(columns, tuple(rows), right=columns[1 + own :], total=True, legend=BARS)
     smaller = sum(block.before != block.after for block in facts.blocks)
     return Section("Block by block", (Paragraph(said), Folded(f"{plural(len(facts.blocks), 'block')}, {smaller} of them smaller", table)))
 
@@ -183,10 +185,11 @@ def tradeoff(material: Material) -> Section | None:
     if not lines:
         return None
     said = (
-        f"Up is better, left is cheaper. An upright line is a 95 % interval on other images of the same kind. {label(name)} is measured on "
-        "the same images for every point."
+        f"Up is better, left is cheaper. An upright line is a 95 % interval on other {facts.sample}s of the same kind. {label(name)} is "
+        f"measured on the same {facts.sample}s for every point."
     )
-    return Section("Accuracy over FLOPs", (Paragraph(said), Diagram("GFLOPs per image", label(name), lines, "giga")))
+    across = "GFLOPs of the example inputs" if facts.of_module else "GFLOPs per image"
+    return Section("Accuracy over FLOPs", (Paragraph(said), Diagram(across, label(name), lines, "giga")))
 
 
 def main_name(facts: Facts) -> str | None:
@@ -258,9 +261,9 @@ def summary(material: Material) -> Section:
     facts = material.facts
     before, after = facts.before, facts.after
     tiles = [
-        size_tile("Parameters", before.parameters, after.parameters, exact(before.parameters, after.parameters)),
-        size_tile("FLOPs per image", before.flops, after.flops, f"at {facts.model.imgsz}×{facts.model.imgsz}, 2 per multiply-add"),
-        size_tile("Weights in float16", before.bytes, after.bytes, exact(before.bytes, after.bytes), "B"),
+        size_tile("Parameters", exact(before.parameters, after.parameters), before.parameters, after.parameters),
+        size_tile(*work(facts), before.flops, after.flops),
+        size_tile("Weights in float16", exact(before.bytes, after.bytes), before.bytes, after.bytes, "B"),
     ]
     tiles += metric_tiles(facts)
     timed = latency_tile(facts)
@@ -273,7 +276,14 @@ def summary(material: Material) -> Section:
     return Section("In short", (Tiles(tuple(tiles)), *([Paragraph(kept)] if facts.classes else [])))
 
 
-def size_tile(name: str, before: int, after: int, detail: str, unit: str = "") -> Tile:
+def work(facts: Facts) -> tuple[str, str]:
+    """What the FLOPs are of, as a title with a detail."""
+    if facts.of_module:
+        return "FLOPs", "of the example inputs, 2 per multiply-add"
+    return "FLOPs per image", f"at {facts.model.imgsz}×{facts.model.imgsz}, 2 per multiply-add"
+
+
+def size_tile(name: str, detail: str, before: int, after: int, unit: str = "") -> Tile:
     """A size before and after."""
     return Tile(
         name,
@@ -299,7 +309,8 @@ def reproduce(material: Material) -> Section:
     """The exact commands, the plan itself and the versions."""
     facts = material.facts
     known = {
-        "checkpoint": f"{facts.model.path}, sha256 {facts.model.sha256}",
+        "module" if facts.of_module else "checkpoint": f"{facts.model.path}, "
+        f"{'structure' if facts.of_module else 'sha256'} {facts.model.sha256}",
         "plan": f"{facts.plan}, {plural(len(facts.steps), 'step')}",
         **facts.versions,
     }
@@ -320,7 +331,7 @@ def document(material: Material) -> Document:
     classes = "1 class" if model.classes == 1 else f"{model.classes} classes"
     whole = Document(
         title=f"{Path(model.path).name} pruned",
-        subtitle=f"{model.family} · {model.task} · {classes} · {model.imgsz} px",
+        subtitle=" · ".join([model.family, model.task, *([] if facts.of_module else [classes, f"{model.imgsz} px"])]),
         verdict=verdict(facts),
         mood="good" if facts.proved else "bad",
         sections=tuple(section for section in (make(material) for make in SECTIONS) if section is not None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +39,12 @@ FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The name of a function that builds a module, such as package.module:build."""
 
 
+OPTIONS = {"build": "--model", "folder": "--weights"}
+"""The options of names that have other names there."""
+FUNCTIONS = ("batches", "evaluate", "loss", "train")
+"""The names that only some commands take."""
+
+
 @dataclass(frozen=True)
 class ModuleNames:
     """The names of a module's code, each as package.module:attribute: what builds it, its inputs, and the functions that jobs call.
@@ -63,6 +69,25 @@ class ModuleNames:
     def place(self) -> str:
         """What identifies it in a lineage: the absolute path of the folder, else the name of what builds it."""
         return str(Path(self.folder).absolute()) if self.folder is not None else self.build
+
+    @property
+    def unmeasured(self) -> ModuleNames:
+        """The module without the function that measures it."""
+        return replace(self, evaluate="")
+
+    @property
+    def neutral(self) -> ModuleNames:
+        """The module with names that say nothing of it."""
+        given = {name: f"package.module:{name}" for name, value in asdict(self).items() if isinstance(value, str) and ":" in value}
+        files = {"weights": self.weights and "weights.safetensors", "folder": self.folder and "folder.tp"}
+        return ModuleNames(**{**asdict(self), **given, **files})
+
+    def words(self, *functions: str) -> list[str]:
+        """The names as options of a command, with those of these functions."""
+        wanted = {name: value for name, value in asdict(self).items() if value and (name not in FUNCTIONS or name in functions)}
+        return [
+            word for name, value in wanted.items() for word in (OPTIONS.get(name, f"--{name}"), *([] if value is True else [str(value)]))
+        ]
 
     def at(self, place: str) -> ModuleNames:
         """The module at another place of its lineage."""

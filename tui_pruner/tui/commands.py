@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.criteria import NEED_DATA
 from tui_pruner.domain.cuts import CLASSES, Asked
 from tui_pruner.domain.formatting import command_line
+from tui_pruner.storage.model_file import FUNCTIONS, ModuleNames
 
 if TYPE_CHECKING:
     from tui_pruner.tui.state import AppState
@@ -130,9 +131,6 @@ def steps_command(state: AppState, output: str, mask: bool = False) -> str:
     return command_line([PROGRAM, "prune", *model_words(state), *steps_of(state), *kind, "-o", output])
 
 
-OPTIONS = {"build": "--model", "folder": "--weights"}
-FUNCTIONS = ("batches", "evaluate", "loss", "train")
-"""Names of a module that only some commands take."""
 FUNCTIONS_OF: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("validate", "scan", "report", "gate"), ("evaluate",)),
     **dict.fromkeys(("plan", "reconstruct"), ("batches",)),
@@ -147,13 +145,7 @@ OF_CHECKPOINTS = ("data", "images", "imgsz", "teacher", "original", "epochs", "s
 def model_words(state: AppState, *functions: str) -> list[str]:
     """The open model on a command line: a file, or the names of a module as options, with those of these functions."""
     names = state.checkpoint.opening.module
-    return [state.opened.model.path] if names is None else options_of(asdict(names), *functions)
-
-
-def options_of(names: Mapping[str, Any], *functions: str) -> list[str]:
-    """The names of a module as options, with those of these functions."""
-    wanted = {name: value for name, value in names.items() if value and (name not in FUNCTIONS or name in functions)}
-    return [word for name, value in wanted.items() for word in (OPTIONS.get(name, f"--{name}"), *([] if value is True else [str(value)]))]
+    return [state.opened.model.path] if names is None else names.words(*functions)
 
 
 def steps_of(state: AppState) -> list[str]:
@@ -187,7 +179,7 @@ def job_command(kind: str, parameters: Mapping[str, Any], plan_file: str) -> str
         return ""
     command, fields = WORDS[kind]
     names = parameters.get("module") or {}
-    words: list[object] = [PROGRAM, command, *options_of(names, *FUNCTIONS_OF.get(kind, ()))]
+    words: list[object] = [PROGRAM, command, *(ModuleNames(**names).words(*FUNCTIONS_OF.get(kind, ())) if names else [])]
     if kind == "report":
         words.append(parameters.get("plan_file") or plan_file)
     elif kind == "bench":

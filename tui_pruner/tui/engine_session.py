@@ -120,6 +120,11 @@ class EngineSession:
         self._keep(result.session)
         self._post(messages.Opened(result, replayed))
 
+    @property
+    def refreshing(self) -> bool:
+        """Whether figures were requested and have not come."""
+        return self._figures.busy
+
     def refresh(self, asked: Asked, layer: str | None) -> None:
         """Request the figures of these amounts and one layer's detail in one call; posts Refreshed."""
         self._figures.submit((asked, layer))

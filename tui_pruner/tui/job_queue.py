@@ -72,12 +72,17 @@ class JobQueue:
         return True
 
     def _with_unique_title(self, wanted: JobSpec) -> JobSpec:
-        """The job under a name that no other content has: with what it is about, and numbered if that is not enough."""
-        taken = {job.spec.name for job in self.jobs if job.spec.key != wanted.key}
-        if not wanted.about or wanted.name not in taken:
+        """The job under a name that no other content has: all of one title say what they are about, numbered if that is not enough."""
+        others = [job for job in self.jobs if job.spec.key != wanted.key and job.spec.kind == wanted.kind]
+        alike = [job for job in others if job.spec.title == wanted.title or job.spec.title.startswith(f"{wanted.title}: ")]
+        if not wanted.about or not alike:
             return wanted
+        for job in alike:
+            if job.spec.title == wanted.title and job.spec.about:
+                job.spec = replace(job.spec, title=f"{wanted.title}: {job.spec.about}")
+        taken = {job.spec.title for job in alike}
         titles = (f"{wanted.title}: {wanted.about}{f' ({number})' if number > 1 else ''}" for number in count(1))
-        return next(one for title in titles if (one := replace(wanted, title=title)).name not in taken)
+        return replace(wanted, title=next(title for title in titles if title not in taken))
 
     def cancel(self, job: QueuedJob | None = None) -> bool:
         """Stop a job, by default the running one, or remove a waiting one; False when it has ended, or nothing runs.

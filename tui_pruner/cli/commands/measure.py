@@ -261,10 +261,10 @@ def keep(result: GateResult, junit: Path | None, markdown: Path | None) -> None:
 
 def show(output: Output, result: GateResult) -> None:
     """Show the verdict and what it is based on."""
-    from tui_pruner.jobs.gate import advice, interval_in_words, short
+    from tui_pruner.jobs.gate import advice, interval_in_words, negated, short
 
     rows = [
-        [short(one.name), f"{one.original:.4f}", f"{one.pruned:.4f}", f"{-one.drop:+.4f}", interval_in_words(one), f"{-one.allowed:+.4f}"]
+        [short(one.name), f"{one.original:.4f}", f"{one.pruned:.4f}", negated(one.drop), interval_in_words(one), negated(one.allowed)]
         for one in result.metrics
     ]  # fmt: skip
     if one := result.latency:

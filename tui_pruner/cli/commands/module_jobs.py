@@ -95,7 +95,7 @@ def score(session: ModuleSession, names: ModuleNames, criterion: str) -> None:
     from tui_pruner.core.pruning.importance import calibration_for
     from tui_pruner.domain.criteria import NEED_DATA
     from tui_pruner.engine.job_messages import CalibrationParameters
-    from tui_pruner.jobs.module_stages import run_calibration
+    from tui_pruner.jobs.any_module.stages import run_calibration
 
     if criterion not in NEED_DATA:
         return
@@ -150,7 +150,7 @@ def validate(
             raise RequestError("a folder has a plan of its own: give a folder or --plan FILE")
         from tui_pruner.cli.commands.measure import show_metrics
         from tui_pruner.engine.job_messages import ValidationParameters
-        from tui_pruner.jobs.module_figures import run_validation
+        from tui_pruner.jobs.any_module.figures import run_validation
 
         announce(names)
         content = settled(names, plan).plain() if plan else None
@@ -200,7 +200,7 @@ def scan(
         if output:
             check_place(output, f"the scan {output}", "scan.json", force)
         from tui_pruner.engine.search_messages import ScanParameters
-        from tui_pruner.jobs.module_figures import run_scan
+        from tui_pruner.jobs.any_module.figures import run_scan
 
         announce(names)
         place = Path.cwd() / output if output else None
@@ -230,7 +230,7 @@ def bench(
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.commands.measure import show_latencies
         from tui_pruner.engine.search_messages import BenchParameters, ModelToTime
-        from tui_pruner.jobs.module_figures import run_bench
+        from tui_pruner.jobs.any_module.figures import run_bench
 
         announce(names)
         models = [ModelToTime(checkpoint=one) for one in (names.build, *(folders or ()))]
@@ -270,7 +270,7 @@ def plan(
         from tui_pruner.core.search.ladders import Rules
         from tui_pruner.core.search.planner import Planner
         from tui_pruner.engine.search_messages import PlanningParameters
-        from tui_pruner.jobs.module_stages import run_planning
+        from tui_pruner.jobs.any_module.stages import run_planning
 
         place = Path.cwd() / output if output else None
         session = opened(names, plan)

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from tui_pruner.cli.commands.measure import Junit, Markdown, MaxLatency, Strict
-from tui_pruner.cli.commands.module import announce, on_module
+from tui_pruner.cli.commands.module import announce, on_module, opened
 from tui_pruner.cli.commands.module_jobs import Target, Targets, demand, fields_of, settled
 from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
 from tui_pruner.cli.output import reserved_stdout, say, write_progress
 from tui_pruner.domain.criteria import REPAIR, demand_criterion
-from tui_pruner.domain.errors import OutputError, RequestError
+from tui_pruner.domain.errors import OutputError, PlanError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
 
 
@@ -38,7 +38,7 @@ def gate(
     with reserved_stdout(as_json) as output:
         from tui_pruner.cli.commands.measure import keep, show
         from tui_pruner.engine.search_messages import GateParameters
-        from tui_pruner.jobs.module_figures import run_gate
+        from tui_pruner.jobs.any_module.figures import run_gate
         from tui_pruner.storage.atomic import check_place
 
         demand(names, "evaluate")
@@ -124,3 +124,42 @@ def compress(
         results.document(result.model_dump())
         compressing.show(results, result)
         return 0 if result.output else 1
+
+
+@on_module("evaluate")
+def report(
+    names: ModuleNames,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN|FOLDER", help="A plan (YAML), or a folder that was written from the module.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .html or .md.")],
+    latency: Annotated[bool, typer.Option("--latency", help="Time both modules in turns on this machine, block by block.")] = False,
+    recovered: Annotated[
+        Path | None, typer.Option("--recovered", metavar="FOLDER", help="Also measure the plan's module after refit or training.")
+    ] = None,
+    redact: Annotated[bool, typer.Option("--redact", help="Use neutral names.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> int:
+    """A self-contained report on a plan: sizes, proofs, groups; with --evaluate also the metric before and after."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.commands.report import conclude
+        from tui_pruner.frameworks.plain.module_file import PLAN, about_of, demand_saved
+        from tui_pruner.jobs.report import check_report_output, make_report
+        from tui_pruner.jobs.report_figures import ReportMaterial
+        from tui_pruner.report.sections import FORMATS
+
+        check_report_output(output, tuple(FORMATS), force)
+        if plan.is_dir():
+            demand_saved(plan)
+            recovered = recovered or (plan if names.evaluate and about_of(plan).get("refit") not in (None, "cut") else None)
+            plan = plan / PLAN
+        if recovered:
+            demand(names, "evaluate")
+            demand_saved(recovered)
+        place = Path.cwd() / output
+        session = opened(names, plan)
+        if not session._steps.steps:
+            raise PlanError(f"{plan} has no step, so there is nothing to report: apply one first")
+        wanted = ReportMaterial(plan, place, None, None, 0, None, "", None, None, latency, redact=redact, recovered=recovered, module=names)
+        facts = make_report(session._steps, wanted, write_progress)
+        conclude(results, facts, place)
+        return 0 if facts.proved else 1

@@ -43,7 +43,8 @@ def report(
         from tui_pruner.cli.job_runs import CalibrationData
         from tui_pruner.cli.session import open_session, remark
         from tui_pruner.core.pruning.plan import read_plan
-        from tui_pruner.jobs.report import ReportMaterial, check_report_output, make_report
+        from tui_pruner.jobs.report import check_report_output, make_report
+        from tui_pruner.jobs.report_figures import ReportMaterial
         from tui_pruner.report.sections import FORMATS
 
         check_report_output(output, tuple(FORMATS), force)

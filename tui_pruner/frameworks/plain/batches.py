@@ -85,7 +85,7 @@ def on_batches() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class MeasuredPlan:
+class PlanOnBatches:
     """A plan that reaches targets, the plans that were cut and refitted to compare them, the best first, and the scores by batches.
 
     `trials`: how many cuts of single layers were measured.
@@ -118,7 +118,7 @@ def planned_on(
     rules: Rules | None = None,
     refit: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
-) -> MeasuredPlan:
+) -> PlanOnBatches:
     """The plan that reaches targets at the least distance from the original's outputs: plans that are cut, refitted and compared.
 
     `batches`: to work on, and to judge by. `criterion` ranks the channels of each layer. `refit`: a plan without rivals is refitted too.
@@ -150,7 +150,7 @@ def planned_on(
         raise OutOfReach(budget.stopped)
     ring = RivalComparison(planner, original, working, held_out, OriginalPredictions(original, held_out))
     tried = ranked(list(ring.tried(found, lambda rival: on_part(rival.name)))) if refit or len(found) > 1 else []
-    return MeasuredPlan(tried[0].rival if tried else found[0], tried, scores, len(trials))
+    return PlanOnBatches(tried[0].rival if tried else found[0], tried, scores, len(trials))
 
 
 def scores_without_labels(analysis: Analysis, readers: WeightReaders, samples: int) -> Calibration:

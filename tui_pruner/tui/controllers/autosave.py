@@ -163,7 +163,8 @@ class Autosave(Controller):
         if saved.left or not saved.is_work:
             self._take_measurements(own)
             return
-        what = f"{plural(len(saved.plan['steps']), 'step')}, {plural(len(saved.asked), 'ratio')} not applied"
+        parts = ((len(saved.plan["steps"]), "step", ""), (len(saved.asked), "ratio", " not applied"))
+        what = ", ".join(f"{plural(number, noun)}{state}" for number, noun, state in parts if number)
         text = f"It was interrupted {ago(saved.saved_at)}.\n{what}"
         answers = [("enter,g", "resume", "go on")]
         self.dialogs.confirm("Resume the last session?", text, answers, lambda answer: self.resume(saved) if answer else None)

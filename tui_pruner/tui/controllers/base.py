@@ -72,8 +72,12 @@ class Dialogs(Protocol):
         then: Callable[[dict[str, str], str], None],
         job: QueuedJob | None = None,
         steps: int = 0,
+        sample: str = "image",
     ) -> None:
-        """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder."""
+        """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder.
+
+        `sample`: what one of the model's inputs is called.
+        """
 
     def show_help(self) -> None:
         """Show all keys, those of the focused pane first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from tui_pruner.domain.deadlines import crowd
 from tui_pruner.tui.controllers.base import Controller, Handler
 from tui_pruner.tui.job_specs.job import OpenCheckpoint
 from tui_pruner.tui.messages import Answered, Doing, DryRan, EngineDied, EngineMessage, JobsChanged, Opened, Refreshed, RequestRefused
@@ -13,12 +14,16 @@ from tui_pruner.tui.timeline import unproved
 
 QUIET = 0.25
 """Seconds without a change before the dry run."""
+LATE = 2.0
+"""Seconds on an idle machine after which figures of earlier cuts are not shown any more."""
+UPDATING = "waiting for the new figures"
 
 
 class PreviewController(Controller):
     """Requests figures at once, and the dry run when no key was pressed for a moment; shows messages of the engine."""
 
     _quiet: asyncio.TimerHandle | None = None
+    _late: asyncio.TimerHandle | None = None
     _row = ""
 
     def handlers(self) -> Mapping[type[EngineMessage | JobsChanged], Handler]:
@@ -43,16 +48,31 @@ class PreviewController(Controller):
 
     def end(self) -> None:
         """Stop asking."""
-        if self._quiet is not None:
-            self._quiet.cancel()
+        for timer in (self._quiet, self._late):
+            if timer is not None:
+                timer.cancel()
 
     def refresh(self) -> None:
         """Ask for the figures of the pending cuts, with the detail of the layer under the cursor, in one call.
 
         The target slider has them at hand: while it moves, the engine is not asked.
         """
-        if not self.view.sliding:
-            self.engine.refresh(self.state.pending, self.view.tree.layer or None)
+        if self.view.sliding:
+            return
+        if not self.engine.refreshing:
+            self.expect_figures()
+        self.engine.refresh(self.state.pending, self.view.tree.layer or None)
+
+    def expect_figures(self) -> None:
+        """Look whether the engine has answered, some time from now."""
+        if self._late is not None:
+            self._late.cancel()
+        self._late = asyncio.get_running_loop().call_later(LATE * crowd(), self.drop_old_figures)
+
+    def drop_old_figures(self) -> None:
+        """Show no figures where those of the present cuts are late, and say so."""
+        if self.engine.refreshing and not self.view.sliding:
+            self.store.update(preview=None, detail=None, doing=self.state.doing or UPDATING)
 
     def follow_cursor(self) -> None:
         """Request the detail of another row."""
@@ -64,7 +84,8 @@ class PreviewController(Controller):
 
     def schedule_dry_run(self) -> None:
         """Schedule the dry run for when no key changes the cuts any more."""
-        self.end()
+        if self._quiet is not None:
+            self._quiet.cancel()
         if self.state.pending or self.view.sliding:
             self._quiet = asyncio.get_running_loop().call_later(QUIET, self.dry_run)
 
@@ -77,10 +98,13 @@ class PreviewController(Controller):
 
     def take_figures(self, event: Refreshed) -> None:
         """Store the engine's figures."""
+        self.expect_figures()
         values: dict[str, object] = {"detail": event.detail, "no_detail": event.no_detail}
         if self.state.pending and not self.view.sliding:
             preview = None if event.no_preview else event.preview or self.state.preview
             values |= {"preview": preview, "no_preview": event.no_preview}
+        if self.state.doing == UPDATING:
+            values["doing"] = ""
         self.store.update(**values)
 
     def take_dry_run(self, event: DryRan) -> None:

@@ -13,6 +13,7 @@ from tui_pruner.tui.actions import JOBS, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Dialogs, Handler, Jobs, fault_of, unproved_reason
 from tui_pruner.tui.controllers.file import FileController
 from tui_pruner.tui.controllers.target import ranking
+from tui_pruner.tui.drawing import titled
 from tui_pruner.tui.job_specs.compression import KIND as COMPRESS
 from tui_pruner.tui.job_specs.compression import compression, default_lines, edit
 from tui_pruner.tui.job_specs.recovery import OWN, SPARSE, Recovery, moved, own_recovery, recovery, refit, ways_for
@@ -143,7 +144,8 @@ class RecoverController(Controller):
         begins = f"{self._files.begins}, stage by stage. A compression that was killed resumes in its folder."
         folder = output.with_name(f"{output.stem}-compressed".replace("-pruned", ""))
         lines = default_lines(ranking(state), state.pending.round_to, self.jobs.checkpoint.opening.module)
-        self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps))
+        sample = self.jobs.checkpoint.sample
+        self.dialogs.ask_recipe(begins, lines, str(folder), self._take_recipe, steps=len(state.session.steps), sample=sample)
 
     def take_session(self, event: SessionChanged) -> None:
         """Measure a new step; if it is to be refitted first, after its proof."""
@@ -226,7 +228,7 @@ class RecoverController(Controller):
     def _refit_of(self, key: str, checkpoint: OpenCheckpoint, source: ModelFile) -> JobSpec:
         output = Path(source.path).with_name(f"{key[:16]}-refitted{Path(source.path).suffix}")
         steps = self.state.session.steps
-        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", steps[-1].title)
+        return refit(checkpoint, source, str(output), True, partial(self._show_refit, key), f"step {len(steps)}", titled(steps[-1].title))
 
     def _offer_stage(self, kind: str, parent: str, output: str) -> None:
         made, path = self.state.lineage.stages.get(parent), str(Path(output).absolute())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_pruner.domain.formatting import milliseconds, plural, score, tiny
 from tui_pruner.domain.results import share_words, short_metric
-from tui_pruner.tui.drawing import GLYPHS
+from tui_pruner.tui.drawing import GLYPHS, titled
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 from tui_pruner.tui.timeline import BASELINE, StepMetrics, plan_key
 
@@ -55,7 +55,7 @@ class Validations:
         steps = len(session.steps)
         wanted = [self._wanted("checkpoint", BASELINE, None)]
         if steps:
-            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan, session.steps[-1].title))
+            wanted.append(self._wanted(f"step {steps}", plan_key(session.plan), session.plan, titled(session.steps[-1].title)))
         added = [self._queue.add(entry) for entry in wanted if entry.key not in self._metrics.by_plan]
         return any(added)
 
@@ -179,7 +179,7 @@ def latency(checkpoint: OpenCheckpoint, session: SessionView, hand_over: Callabl
         return JobOutcome(_figure(first, last, bool(plan)), _details(result), result.notes)
 
     steps = len(session.steps)
-    about = session.steps[-1].title if steps else ""
+    about = titled(session.steps[-1].title) if steps else ""
     return JobSpec(BENCH, f"step {steps}" if steps else "checkpoint", key, parameters, take, about=about)
 
 

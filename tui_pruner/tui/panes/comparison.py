@@ -182,12 +182,12 @@ WIDTH_COLUMNS = (("keeps", 6), ("cut", 5), ("params", 8), ("FLOPs", 7), ("import
 
 def widths_lines(detail: Detail, state: AppState, width: int, height: int) -> list[Text]:
     """What a layer costs at smaller widths, in at most `height` lines: the parameters and FLOPs that the whole model saves if it alone
-    is cut, the importance that goes with the channels, and the drop of the metric by the scan of this layer alone.
+    is cut, the importance that goes with the channels, and the drop of the metric by the scan of this layer alone, if it ranked alike.
     """
     layer, now = state.layers[detail.layer], detail.current
     if not detail.widths or height < 3:
         return []
-    scanned = state.scan is not None and layer.name in state.scan.layers
+    scanned = state.scan is not None and layer.name in state.scan.layers and state.scan.criterion == detail.criterion
     metric = [(f"~{state.scan.metric}", max(len(state.scan.metric) + 2, 8))] if state.scan is not None and scanned else []
     columns = (*WIDTH_COLUMNS, *metric)
     while sum(cells for _, cells in columns) > width:

@@ -74,22 +74,23 @@ def _head(row: Row, state: AppState, width: int) -> list[Text]:
         (f"   {layer.status}", colours.STATUS_COLOURS[layer.status]),
         (f"   {arrow(change.inputs[0], change.inputs[2])} in  {arrow(change.outputs[0], change.outputs[2])} out", colours.TEXT),
     )
-    weight = _weight((layer.parameters, layer.flops), state.weight(layer), state)
+    weight = _weight((layer.parameters, layer.flops), state.weight(layer), state, width)
     # In two lines on a wide screen too: the figures grow while a ratio turns.
     named = [first, weight]
     lines = [*named, *wrapped(layer.reason, width, colours.MUTED)]
     return lines if layer.status == "locked" else [*lines, Text(), _ratio(row, state, width), *_rounding(state)]
 
 
-def _weight(before: Weight, now: Weight, state: AppState) -> Text:
-    """A part's cost in the checkpoint and now, with its present share of the whole."""
+def _weight(before: Weight, now: Weight, state: AppState, width: int) -> Text:
+    """A part's cost in the checkpoint and now, with its present share of the whole; the present one alone where both do not fit."""
     whole = state.after
-    return Text.assemble(
+    text = Text.assemble(
         (f"{arrow(count(before[0]), count(now[0]))} params ", colours.MUTED),
         (percent(now[0] / max(whole.parameters, 1)), colours.BLUE),
         (f"   {_moved(operations(before[1]), operations(now[1]))} ", colours.MUTED),
         (percent(now[1] / max(whole.flops, 1)), colours.PURPLE),
     )
+    return text if text.cell_len <= width or before == now else _weight(now, now, state, width)
 
 
 def _moved(before: str, now: str) -> str:
@@ -153,12 +154,12 @@ def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
     drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
     if scan is None or not drops:
         return []
-    label = f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1)
-    text = Text.assemble((fit(label, LABEL), colours.MUTED))
+    text = Text.assemble((fit(f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1), LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
         text.append(f"{GLYPHS.minus}{share:.0%}: ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
-    ground = f"alone, {plural(scan.images, state.checkpoint.sample)}" if scan.images else "alone"
-    return [text.append(ground, colours.MUTED)] if text.cell_len + len(ground) <= width else [text]
+    by = f"by {criterion_of(scan.criterion).label}" if scan.criterion != state.pending.criterion else ""  # not how channels are ranked now
+    grounds = (", ".join(filter(None, (by, "alone", plural(scan.images, state.checkpoint.sample) if scan.images else ""))), by)
+    return [text.append(next((one for one in grounds if text.cell_len + len(one) <= width), ""), colours.MUTED)]
 
 
 def lost_importance(detail: Detail) -> float:
@@ -319,7 +320,7 @@ def _summary(row: Row, state: AppState, width: int) -> list[Text]:
             (f"{arrow(*inputs(row, state))} in, {arrow(*outputs(row, state))} out", colours.STRONG),
             (f"   {arrow(shape(row.output_shape), shape(after))}" if row.output_shape else "", colours.MUTED),
         ),
-        _weight(*_row_weights(row, state), state) if row.parameters else Text("no weights of its own", colours.MUTED),
+        _weight(*_row_weights(row, state), state, width) if row.parameters else Text("no weights of its own", colours.MUTED),
         *_times(state, row.key, width),
         *([Text(f"reads {_sources(row.sources)}", colours.MUTED)] if row.sources else []),
         Text(),

@@ -193,13 +193,16 @@ def spinner(beat: int) -> str:
 
 
 SHORTEST_NAME, LONGEST_NAME = 12, 24
+NAMES_SHARE = 0.4
+"""The share of a wide list for names that are longer."""
 TIME = 6
 STATES = (RUNNING, WAITING, DONE, FAILED, CANCELLED)
 
 
 def list_lines(jobs: Sequence[QueuedJob], chosen: QueuedJob | None, now: float, width: int, beat: int) -> list[Text]:
     """A line for each job, with the cursor on the chosen one."""
-    names = min(max(SHORTEST_NAME, *(len(job.spec.name) for job in jobs)), LONGEST_NAME) if jobs else 0
+    longest = max(LONGEST_NAME, int(width * NAMES_SHARE))
+    names = min(max(SHORTEST_NAME, *(cell_len(job.spec.name) for job in jobs)), longest) if jobs else 0
     lines = []
     for place, job in enumerate(jobs):
         text = _head(job, job is chosen, names, beat)
@@ -255,7 +258,7 @@ def _head(job: QueuedJob, chosen: bool, names: int, beat: int) -> Text:
         (f"{cursor} ", colours.WARNING),
         (fit(mark, 2), style),
         " ",
-        (fit(job.spec.name, names), colours.STRONG if chosen else colours.TEXT),
+        (fit(fit_middle(job.spec.name, names), names), colours.STRONG if chosen else colours.TEXT),
     )
 
 
@@ -263,8 +266,10 @@ def _course(job: QueuedJob, before: int, now: float, width: int) -> Text:
     if job.state == RUNNING:
         return progress_text(job, now, width)
     time = clock(job.elapsed(now)) if job.started is not None else ""
-    words = fit(job_status(job, before), width - TIME - 3)
-    return Text(f"  {words} {fit(time, TIME, right=True)}", colours.BAD if job.state == FAILED else colours.MUTED)
+    words, space = job_status(job, before), width - TIME - 3
+    if job.state == DONE:  # without what follows the figure, rather than with a cut number
+        words = next((part for part in (words, words.partition(", ")[0], words.partition(" (")[0]) if cell_len(part) <= space), words)
+    return Text(f"  {fit(words, space)} {fit(time, TIME, right=True)}", colours.BAD if job.state == FAILED else colours.MUTED)
 
 
 def _filled(text: Text, chosen: bool, width: int) -> Text:

@@ -85,11 +85,12 @@ class ScreenDialogs:
         then: Callable[[dict[str, str], str], None],
         job: QueuedJob | None = None,
         steps: int = 0,
+        sample: str = "image",
     ) -> None:
         """Show the recipe of a compression, with the states of its stages where it is a job; `then` gets the lines and the folder."""
         from tui_pruner.tui.screens.forms import RecipeForm
 
-        self._screen.app.push_screen(RecipeForm(text, lines, folder, job, steps), lambda found: then(*found) if found else None)
+        self._screen.app.push_screen(RecipeForm(text, lines, folder, job, steps, sample), lambda found: then(*found) if found else None)
 
     def show_help(self) -> None:
         """Show all keys, those of the focused pane first, with the reasons of disabled actions."""

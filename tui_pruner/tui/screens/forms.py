@@ -135,8 +135,11 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
         Binding("ctrl+o", "open", "Open", show=False, priority=True),
     ]
 
-    def __init__(self, text: str, lines: Mapping[str, str], folder: str, job: QueuedJob | None = None, steps: int = 0) -> None:
+    def __init__(
+        self, text: str, lines: Mapping[str, str], folder: str, job: QueuedJob | None = None, steps: int = 0, sample: str = "image"
+    ) -> None:
         super().__init__()
+        self._sample = sample
         self._text = text
         self._lines = dict(lines)
         self._folder = folder
@@ -168,7 +171,11 @@ class RecipeForm(ModalScreen[tuple[dict[str, str], str] | None]):
 
     def draw_states(self) -> None:
         """Show each stage's meaning, or its state; a stage that has started cannot be edited any more."""
-        states = stage_states(self._job) if self._job is not None else {item.stage: ("", item.meaning) for item in RECIPE}
+        states = (
+            stage_states(self._job)
+            if self._job is not None
+            else {item.stage: ("", item.meaning.replace("image", self._sample)) for item in RECIPE}
+        )
         if (job := self._job) is not None:
             self.query_one("#progress", Lines).draw(lambda width, _: progress_lines(job, time.monotonic(), width))
         for item in RECIPE:

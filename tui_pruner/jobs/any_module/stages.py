@@ -50,7 +50,7 @@ from tui_pruner.frameworks.plain.batches import (
 from tui_pruner.frameworks.plain.module import digest_of, independent, nearest_budget, structure_of
 from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, save_module
 from tui_pruner.frameworks.plain.named_module import NamedModule, called
-from tui_pruner.jobs.module_figures import evaluated, opened_of, opened_session, session_in
+from tui_pruner.jobs.any_module.figures import evaluated, opened_of, opened_session, session_in
 from tui_pruner.jobs.plan import rival_result, sized
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.storage import paths

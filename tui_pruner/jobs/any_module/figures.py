@@ -1,6 +1,6 @@
 """Figures of any module, by jobs: the user's function measures it, its groups are scanned by that function, and its forward is timed.
 
-The jobs here and in `module_stages` take the parameters of those on checkpoints, with the names of the module's code. Nothing is cached,
+The jobs here and in `stages` take the parameters of those on checkpoints, with the names of the module's code. Nothing is cached,
 since the user's code may change.
 """
 
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,8 +48,8 @@ from tui_pruner.engine.search_messages import (
 from tui_pruner.frameworks.plain.module import OpenedModule, independent
 from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, demand_saved
 from tui_pruner.frameworks.plain.named_module import NamedModule
-from tui_pruner.jobs.gate import FEWEST_RESAMPLES, MOST_RESAMPLES, WORK, judged_latency, judged_metric, verdict_on
-from tui_pruner.jobs.intervals import RESAMPLES, SEED, Drop, Metrics, paired_drops
+from tui_pruner.jobs.gate import FEWEST_RESAMPLES, MOST_RESAMPLES, WORK, every_nth, judged_latency, judged_metric, verdict_on
+from tui_pruner.jobs.intervals import RESAMPLES, SEED, Drop, Metrics, images_needed, paired_drops
 from tui_pruner.jobs.latency import Clock, benched, followed, latencies, searched, suggested
 from tui_pruner.jobs.scan import scan as scanning
 from tui_pruner.jobs.scan.executors import BASELINE, IMAGES, SHARED, ScanContext, ScanStore, TrialResults
@@ -139,7 +142,9 @@ def evaluated(source: NamedModule, module: nn.Module) -> Evaluated:
     measure, name = source.measure(), source.names.evaluate
     if measure is None:
         raise RequestError("there is nothing to measure by: name a function that computes a figure (--evaluate package.module:evaluate)")
-    value, main = measure(module), f"{NAMED}{name.rpartition(':')[2].rpartition('.')[2]}"
+    with same_draws():
+        value = measure(module)
+    main = f"{NAMED}{name.rpartition(':')[2].rpartition('.')[2]}"
     try:
         found = figures_in(value, main)
     except (TypeError, ValueError, RuntimeError):
@@ -152,6 +157,21 @@ def evaluated(source: NamedModule, module: nn.Module) -> Evaluated:
     return found
 
 
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Begin random numbers at the same state each time: a function that draws its samples then measures all modules on the same ones."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(SEED)
+            np.random.seed(SEED)
+            torch.manual_seed(SEED)
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
 def figures_in(value: Any, main: str) -> Evaluated:
     """What a user's function returned, as figures.
 
@@ -160,7 +180,7 @@ def figures_in(value: Any, main: str) -> Evaluated:
     """
     if isinstance(value, Mapping) and value:
         return Evaluated({f"{NAMED}{str(key).removeprefix(NAMED)}": float(figure) for key, figure in value.items()})
-    several = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    several = value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value
     if isinstance(several, (list, tuple, np.ndarray)) and np.ndim(several) == 1 and len(several):
         samples = np.asarray(several, dtype=np.float64)
         return Evaluated({main: float(samples.mean())}, samples.tolist())
@@ -201,7 +221,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     source, session = opened_session(parameters, None, on_progress)
     analysis, opened = session.analysis, opened_of(session)
     if parameters.criterion in NEED_DATA:
-        from tui_pruner.jobs.module_stages import run_calibration
+        from tui_pruner.jobs.any_module.stages import run_calibration
 
         fields = parameters.model_dump(include=set(JobParameters.model_fields))
         wanted = CalibrationParameters(**{**fields, "images": parameters.calibration_images}, criteria=[parameters.criterion])
@@ -227,7 +247,7 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     skipped = [scanning.failure_of(one, one.reason) for one in impossible]
     result = scanning.result_of(run, trials, found.metrics, [*scanning.failures(trials, found.broken), *skipped])
     left, seconds = found.total if found.stopped else 0, time.perf_counter() - started
-    notes = nothing_to_lose({name: found.metrics[BASELINE][name] for name in result.metrics})
+    notes = nothing_to_lose({name: found.metrics[BASELINE][name] for name in result.metrics}, of_module=True)
     return result.model_copy(update={"notes": notes, "remarks": found.remarks, "seconds": seconds, "wanted": left})
 
 
@@ -308,20 +328,24 @@ def run_gate(parameters: GateParameters, on_progress: OnProgress) -> GateResult:
     before, after = (evaluated(source, model) for model in models)
     if before.metrics.keys() != after.metrics.keys() or len(before.samples) != len(after.samples):
         raise RequestError(f"{source.names.evaluate} gives other figures for the two modules: have it measure both on the same samples")
-    metric = judged_metric(drop_between(before, after), parameters)
+    drop = drop_between(before, after)
+    metric = judged_metric(drop, parameters)
     if len(before.samples) < 2:
-        metric = metric.model_copy(update={"certain": False, "ok": not parameters.strict and metric.drop <= parameters.max_drop})
+        within = not parameters.strict and metric.drop <= parameters.max_drop
+        metric = metric.model_copy(update={"has_interval": False, "certain": False, "ok": within})
     latency = None
     if parameters.max_latency is not None:
         entries = [ModelToTime(checkpoint=place) for place in (parameters.against, parameters.checkpoint)]
         timing = BenchParameters(models=entries, runs=parameters.runs, module=parameters.module)
-        latency = judged_latency(run_bench(timing, on_progress), parameters)
+        latency = judged_latency(run_bench(timing, partial(every_nth, on_progress)), parameters)
     sizes = parameter_count(models[0]), parameter_count(models[1])
     result = verdict_on([metric], latency, parameters, sizes)
-    more: dict[str, Any] = {"images": len(after.samples), "sample": "sample", "seconds": time.perf_counter() - started}
+    more: dict[str, Any] = {"images": len(after.samples), "sample": "sample", "notes": nothing_to_lose(before.metrics, of_module=True)}
     if not metric.has_interval:
         more["rule"] = BY_FIGURES
-    return result.model_copy(update=more)
+    elif not metric.certain:
+        more["images_needed"] = images_needed(drop, len(after.samples), parameters.max_drop)
+    return result.model_copy(update={**more, "seconds": time.perf_counter() - started})
 
 
 BY_FIGURES = "By the two figures alone: how much of their difference is chance is known only where there is a figure for each sample."
