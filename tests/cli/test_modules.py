@@ -297,7 +297,7 @@ def test_what_a_command_cannot_do_is_said_in_its_own_terms(call: Call):
         assert "--data" not in answer.err
 
 
-@pytest.mark.parametrize("command", ["flow", "recalibrate", "contents", "coverage", "steps", "report"])
+@pytest.mark.parametrize("command", ["flow", "recalibrate", "contents", "coverage", "steps"])
 def test_other_commands_say_that_they_take_no_module(call: Call, command: str):
     answer = call(command, *MODULE)
     assert answer.status == 2 and f"{command} is for files of Ultralytics: for any module there are inspect" in answer.err

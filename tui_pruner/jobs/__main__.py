@@ -92,7 +92,7 @@ KINDS = {
     "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search", FIGURES),
     "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction", STAGES),
     "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning", STAGES),
-    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning", STAGES),
+    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.recover", "run_pruning", STAGES),
     "compress": Kind("recovery_messages.CompressParameters", "tui_pruner.jobs.compress", "run_compression", "tui_pruner.jobs.compress"),
     "recalibrate": Kind("recovery_messages.RecalibrationParameters", "tui_pruner.jobs.recover", "run_recalibration"),
 }

@@ -32,9 +32,16 @@ from tui_pruner.jobs.data.linked_copy import (
 )
 from tui_pruner.jobs.recover import write_stage
 from tui_pruner.jobs.tools import OnProgress, chosen_devices
-from tui_pruner.jobs.training.distillation import distillation_settings, open_teacher, own_names_of
 from tui_pruner.jobs.training.run import Reporter, TrainingRun, forwarded_reports, run_of, stopping_on_signals
-from tui_pruner.jobs.training.trainers import ExactState, forget_others, keeping_structure, trainer_of
+from tui_pruner.jobs.training.trainers import (
+    ExactState,
+    distillation_settings,
+    forget_others,
+    keeping_structure,
+    open_teacher,
+    own_names_of,
+    trainer_of,
+)
 from tui_pruner.jobs.validate import measure, opened
 from tui_pruner.storage import paths
 
