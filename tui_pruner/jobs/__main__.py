@@ -40,7 +40,9 @@ class JobLog:
         self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items()))
 
     def follow(self, progress: JobProgress) -> None:
-        """Write the progress, with the metrics so far."""
+        """Write the progress, with the metrics so far; what a recipe's stage counts, its own job has written."""
+        if progress.stage and progress.total:
+            return
         counted = f" {progress.done}/{progress.total}" if progress.total else ""
         named = {name.removeprefix(METRICS): value for name, value in progress.metrics.items() if name.startswith(METRICS)}
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in named.items())

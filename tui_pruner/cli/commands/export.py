@@ -1,4 +1,4 @@
-"""What is handed on: `export` to another format, compared with the model, and `report`, one file about a plan for a pull request."""
+"""Commands whose files go to others: `export`, compared with the model, and `report`, to attach to a pull request."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from tui_pruner.core.pruning.plan import Plan
     from tui_pruner.engine.job_messages import ExportResult
     from tui_pruner.report.facts import Facts
-
-YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def export(
@@ -66,6 +64,9 @@ def show(results: Output, result: ExportResult, file_format: str) -> None:
         results.line(f"not written: the {file_format} file's outputs differ from those of the PyTorch model")
         return
     results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the checkpoint has {result.source_bytes / 1e6:.2f} MB)")
+
+
+YAML_SUFFIXES = (".yaml", ".yml")
 
 
 def report(
