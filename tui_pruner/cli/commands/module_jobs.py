@@ -235,9 +235,7 @@ def bench(
         announce(names)
         models = [ModelToTime(checkpoint=one) for one in (names.build, *(folders or ()))]
         result = run_bench(BenchParameters(models=models, runs=runs, blocks=blocks, suggest=suggest, module=names), progress_of("bench"))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_latencies(results, result)
 
 
@@ -339,9 +337,7 @@ def reconstruct(
         fields = {**fields_of(names, pruned), "images": samples, "output": str(output), "force": force}
         found = run_job("reconstruct", ReconstructionParameters(**fields), write_progress, ends_early=False)
         result = ReconstructionResult.model_validate(found)
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_fits(results, result, "samples")
         conclude(results, result)
 
@@ -366,9 +362,7 @@ def finetune(
         announce(names)
         fields = {**fields_of(names, pruned), "epochs": 0, "output": str(output), "force": force}
         result = FinetuneResult.model_validate(run_job("finetune", FinetuneParameters(**fields), write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         for name, value in result.metrics.items():
             before = result.metrics_before.get(name)
             results.line(f"{name}  {value:.6g}" + (f" (before {before:.6g})" if before is not None else ""))

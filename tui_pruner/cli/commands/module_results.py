@@ -13,7 +13,7 @@ from tui_pruner.cli.commands.module_jobs import Target, Targets, demand, fields_
 from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
-from tui_pruner.cli.output import reserved_stdout, say, write_progress
+from tui_pruner.cli.output import reserved_stdout, write_progress
 from tui_pruner.domain.criteria import REPAIR, demand_criterion
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
@@ -36,7 +36,7 @@ def gate(
 ) -> int:
     """May FOLDER be merged, by --evaluate? Status 0 yes, 1 no; with a figure for each sample: no where the loss is more than chance."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.cli.commands.measure import keep, show
+        from tui_pruner.cli.commands.measure import decided
         from tui_pruner.engine.search_messages import GateParameters
         from tui_pruner.jobs.any_module.figures import run_gate
         from tui_pruner.storage.atomic import check_place
@@ -49,13 +49,7 @@ def gate(
         parameters = GateParameters(
             **fields_of(names, pruned), against=against or names.build, max_drop=max_drop, max_latency=max_latency, strict=strict, runs=runs
         )
-        result = run_gate(parameters, write_progress)
-        for note in result.notes:
-            say(note)
-        keep(result, junit, markdown)
-        output.document(result.model_dump())
-        show(output, result)
-        return 0 if result.verdict == "yes" else 1
+        return decided(output, run_gate(parameters, write_progress), junit, markdown)
 
 
 @on_module("batches", "evaluate", "loss", "train")
@@ -119,9 +113,7 @@ def compress(
         place = {"plan": content, "folder": str(output), "force": force}
         parameters = CompressParameters(**{**fields_of(names), **more, **place})
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         compressing.show(results, result)
         return 0 if result.output else 1
 
