@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -81,8 +82,58 @@ def words(*args):
 @torch.no_grad()
 def evaluate(net):
     return float(net(image).mean())
+
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(4, 3, 12, 16, generator=generator) for _ in range(4)]
+
+@torch.no_grad()
+def closeness(net):
+    whole = build()
+    return torch.cat([-(net(x) - whole(x)).abs().mean((1, 2, 3)) for x in batches()])
+
+def by_name(net):
+    return {"closeness": float(closeness(net).mean()), "worst": float(closeness(net).min())}
+
+def loss(net, batch):
+    return (net(batch) - 1).square().mean()
+
+def train(net, original):
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
+    for x in 30 * batches():
+        optimizer.zero_grad()
+        (net(x) - original(x).detach()).square().mean().backward()
+        optimizer.step()
+
+def worsen(net):
+    with torch.no_grad():
+        net[4].bias += 10
+
+def overflow(net):
+    with torch.no_grad():
+        net[4].bias += float("inf")
+
+def widen(net):
+    net[4] = nn.Conv2d(net[4].in_channels, 5, 1)
+
+def endless():
+    while True:
+        yield image
+
+def consumed():
+    return iter(())
+
+def unreadable():
+    yield image
+    raise OSError("no such shard")
+
+once = iter(batches())
+
+def tall():
+    return [torch.rand(4, 5, 12, 16)]
 """
 MODULE = ("--model", "own_net:build", "--inputs", "own_net:inputs")
+TAYLOR = "prune --cut 0=50% --criterion taylor --batches own_net:batches -o out.tp"
 
 
 @pytest.fixture(autouse=True)
@@ -240,16 +291,245 @@ def test_nothing_is_written_where_the_measure_fails_on_the_cut_module(call: Call
 
 def test_what_a_command_cannot_do_is_said_in_its_own_terms(call: Call):
     assert call("explain", *MODULE, "nowhere").remarks[-1].endswith("see inspect")
-    for command in (("preview",), ("prune", "-o", "small.tp")):
+    for command, said in ((("preview",), "prune takes"), (("prune", "-o", "small.tp"), "give")):
         answer = call(*command, *MODULE, "--cut", "0=50%", "--criterion", "taylor")
-        assert answer.status == 2 and "ranks by batches: in Python" in answer.remarks[-1] and "--data" not in answer.err
+        assert answer.status == 2 and f"{said} --batches package.module:batches and --loss" in answer.remarks[-1]
+        assert "--data" not in answer.err
 
 
-@pytest.mark.parametrize("command", ["bench", "validate", "scan", "compress", "gate", "report", "plan", "export"])
+@pytest.mark.parametrize("command", ["flow", "recalibrate", "contents", "coverage", "steps"])
 def test_other_commands_say_that_they_take_no_module(call: Call, command: str):
     answer = call(command, *MODULE)
     assert answer.status == 2 and f"{command} is for files of Ultralytics: for any module there are inspect" in answer.err
+    assert all(name in answer.err for name in ("validate", "scan", "bench", "plan", "reconstruct", "finetune", "gate", "compress"))
     assert len(answer.remarks) == 1
+
+
+@pytest.fixture
+def cut(call: Call, project: Path) -> Path:
+    """The module with half of its first layer, in a folder."""
+    answer = call("prune", *MODULE, "--cut", "0=50%", "-o", "small.tp")
+    assert answer.status == 0, answer.err
+    return project / "small.tp"
+
+
+def test_folder_is_measured_beside_the_module(call: Call, cut: Path):
+    measured = ("validate", *MODULE, "--evaluate", "own_net:closeness", "--json")
+    answer = call(*measured, cut.name)
+    assert answer.status == 0, answer.err
+    document, (name,) = answer.document, answer.document["metrics"]
+    assert name == "metrics/closeness" and document["baseline"][name] == 0 > document["metrics"][name]
+    assert document["images"] == 16 and document["interval"][0] <= document["metrics"][name] <= document["interval"][1]
+    for options in ((), ("--mask",)):
+        planned = call(*measured, "--plan", "small.tp/plan.yaml", *options).document
+        assert planned["metrics"][name] == pytest.approx(document["metrics"][name], rel=1e-4)
+    assert call(*measured).document["baseline"] is None
+    by_name = call("validate", *MODULE, "--evaluate", "own_net:by_name", "small.tp")
+    assert [line.split()[0] for line in by_name.out.splitlines()[1:3]] == ["metrics/closeness", "metrics/worst"]
+    both = call(*measured, "small.tp", "--plan", "small.tp/plan.yaml")
+    assert both.status == 2 and "a folder has a plan of its own" in both.err
+
+
+def test_scan_measures_every_group(call: Call, project: Path):
+    answer = call("scan", *MODULE, "--evaluate", "own_net:closeness", "--ratios", "25%,50%", "-o", "scan.csv", "--json")
+    assert answer.status == 0, answer.err
+    rows = answer.document["groups"]
+    assert {"id", "layer", "ratio", "metric", "drop", "parameters", "flops"} <= rows[0].keys()
+    assert sorted((row["layer"], row["ratio"]) for row in rows) == [("0", 0.25), ("0", 0.5), ("2", 0.25), ("2", 0.5)]
+    assert all(row["drop"] > 0 for row in rows) and len((project / "scan.csv").read_text().splitlines()) == 5
+    assert "16 samples" in call("scan", *MODULE, "--evaluate", "own_net:closeness").out
+    assert call("scan", *MODULE, "--evaluate", "own_net:closeness", "-o", "scan.csv").status == 2
+
+
+def test_scan_ranks_channels_on_batches(call: Call):
+    scan = ("scan", *MODULE, "--evaluate", "own_net:closeness", "--ratios", "50%", "--json", "--criterion", "obs")
+    assert len(call(*scan, "--batches", "own_net:batches").document["groups"]) == 2
+    answer = call(*scan)
+    assert answer.status == 2 and "--batches package.module:batches" in answer.remarks[-1]
+
+
+def test_folder_is_timed_beside_the_module(call: Call, cut: Path):
+    answer = call("bench", *MODULE, cut.name, "--runs", "5", "--json")
+    assert answer.status == 0, answer.err
+    models = answer.document["models"]
+    assert [one["model"] for one in models] == ["own_net:build", "small.tp"]
+    assert all(one["runs"] == 5 and 0 < one["median_ms"] <= one["p90_ms"] and one["device"] for one in models)
+    assert models[1]["parameters"] < models[0]["parameters"]
+
+
+def test_plan_reaches_a_target_that_prune_then_cuts_to(call: Call, project: Path):
+    known = call("plan", *MODULE, "--json")
+    assert known.status == 0 and known.document["range"]["flops"]["least"] < 0.5
+    answer = call("plan", *MODULE, "--target", "flops=50%", "-o", "plan.yaml", "--json")
+    assert answer.status == 0, answer.err
+    assert answer.document["reached"]["flops"] <= 0.5 and "kept:" in (project / "plan.yaml").read_text()
+    cut = call("prune", *MODULE, "--plan", "plan.yaml", "-o", "small.tp", "--json").document
+    assert cut["after"]["flops"] <= 0.5 * cut["before"]["flops"] and cut["proof"]["equal"]
+    for batches in ((), ("--batches", "own_net:batches")):
+        far = call("plan", *MODULE, "--target", "flops=1%", *batches, "-o", "far.yaml")
+        assert far.status == 1 and "out of reach" in far.remarks[-1] and not (project / "far.yaml").exists()
+        far = call("prune", *MODULE, "--target", "flops=1%", *batches, "-o", "far.tp")
+        assert far.status == 1 and "out of reach" in far.remarks[-1] and not (project / "far.tp").exists()
+    by_loss = ("--criterion", "taylor", "--batches", "own_net:batches", "--loss", "own_net:loss")
+    assert call("plan", *MODULE, "--target", "flops=50%", *by_loss, "--json").document["reached"]["flops"] <= 0.5
+
+
+def test_front_is_measured_on_batches(call: Call, project: Path):
+    options = ("--batches", "own_net:batches", "--evaluate", "own_net:closeness", "--front", "flops=80%,50%", "-o", "front", "--json")
+    answer = call("plan", *MODULE, *options)
+    assert answer.status == 0, answer.err
+    front = answer.document["front"]
+    assert [one["target"] for one in front] == ["flops=80%", "flops=50%"] and all(Path(one["plan"]).is_file() for one in front)
+    assert all(-1 < one["measured"]["metrics/closeness"] <= 0 for one in front)
+    assert call("prune", *MODULE, "--plan", front[1]["plan"], "-o", "small.tp").status == 0
+
+
+@pytest.mark.parametrize("criterion", ["obs", "taylor", "hessian"])
+def test_channels_are_ranked_on_batches(call: Call, criterion: str):
+    ranked = ("--batches", "own_net:batches", "--loss", "own_net:loss", "--criterion", criterion, "--cut", "0=50%")
+    answer = call("prune", *MODULE, *ranked, "-o", "small.tp", "--json")
+    assert answer.status == 0 and answer.document["proof"]["equal"], answer.err
+    assert call("prove", *MODULE, "small.tp").status == 0
+
+
+def test_target_with_batches_does_less_damage_than_by_importance(call: Call):
+    cut = ("prune", *MODULE, "--target", "flops=50%", "--evaluate", "own_net:closeness", "--json")
+    measured = call(*cut, "--batches", "own_net:batches", "-o", "measured.tp").document
+    ranked = call(*cut, "-o", "ranked.tp").document
+    assert all(one["after"]["flops"] <= 0.5 * one["before"]["flops"] for one in (measured, ranked))
+    assert measured["evaluate"]["after"] > ranked["evaluate"]["after"]
+
+
+def test_cut_is_refitted_and_trained_towards_the_original(call: Call, cut: Path, project: Path):
+    answer = call("reconstruct", *MODULE, cut.name, "--batches", "own_net:batches", "-o", "fitted.tp", "--json")
+    assert answer.status == 0, answer.err
+    document = answer.document
+    assert document["kept"] == "refitted" and document["distance"]["refitted"] < document["distance"]["cut"]
+    assert document["images"] == 12 and {"layer", "error_before", "error_after"} <= document["layers"][0].keys()
+    functions = ("--train", "own_net:train", "--evaluate", "own_net:closeness")
+    trained = call("finetune", *MODULE, "small.tp", *functions, "-o", "trained.tp", "--json")
+    assert trained.status == 0, trained.err
+    before, after = (trained.document[key]["metrics/closeness"] for key in ("metrics_before", "metrics"))
+    assert before < after <= 0 and trained.document["output"] == "trained.tp"
+    assert "give --force" in call("finetune", *MODULE, "small.tp", *functions, "-o", "trained.tp").err
+    figures = {}
+    for folder in ("small.tp", "fitted.tp", "trained.tp"):
+        figures[folder] = call("validate", *MODULE, folder, "--evaluate", "own_net:closeness", "--json").document["metrics"][
+            "metrics/closeness"
+        ]
+    assert figures["small.tp"] < figures["fitted.tp"] and figures["trained.tp"] == pytest.approx(after)
+
+
+def test_training_that_does_harm_is_not_kept(call: Call, cut: Path, project: Path):
+    functions = ("--train", "own_net:worsen", "--evaluate", "own_net:closeness")
+    answer = call("finetune", *MODULE, cut.name, *functions, "-o", "same.tp")
+    assert answer.status == 0 and "training made it no better by the user's evaluate" in answer.err
+    assert (project / "same.tp" / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("train", "status", "said"),
+    [
+        ("overflow", 3, "own_net:overflow left NaN or infinity in 4.bias"),
+        ("widen", 2, "own_net:widen changed the shapes or types of parameters"),
+        ("failing", 2, "own_net:failing() raises TypeError"),
+        ("ending", 2, "own_net:ending() raises SystemExit 4, which would end this program"),
+        ("image", 2, "own_net:image is a Tensor: name a function that is called as train(module)"),
+    ],
+)
+def test_training_that_fails_is_reported_and_nothing_is_written(call: Call, cut: Path, project: Path, train: str, status: int, said: str):
+    answer = call("finetune", *MODULE, cut.name, "--train", f"own_net:{train}", "-o", "trained.tp")
+    assert answer.status == status and said in answer.remarks[-1] and not (project / "trained.tp").exists()
+
+
+def test_next_stage_starts_from_a_folder(call: Call, cut: Path):
+    first = (*MODULE, "--weights", "small.tp")
+    assert call("inspect", *first, "--json").document["blocks"][0]["layers"][0]["out_channels"] == 8
+    second = call("prune", *first, "--cut", "2=50%", "-o", "second.tp", "--json")
+    assert second.status == 0, second.err
+    assert second.document["loads"] and second.document["proof"]["equal"] and call("prove", *first, "second.tp").status == 0
+    figure = ("--evaluate", "own_net:closeness", "--json")
+    chained = call("validate", *MODULE, "second.tp", *figure).document
+    beside = call("validate", *first, "second.tp", *figure).document
+    assert chained["metrics"] == beside["metrics"] and beside["baseline"] != chained["baseline"]
+    assert "--weights nowhere.tp: no such file or folder" in call("inspect", *MODULE, "--weights", "nowhere.tp").remarks[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("validate", "give --evaluate package.module:evaluate"),
+        ("scan", "give --evaluate package.module:evaluate"),
+        ("scan --evaluate own_net:closeness --ratios 0%", "0%"),
+        ("scan --evaluate own_net:closeness --criterion nonsense", "nonsense"),
+        ("finetune small.tp -o out.tp", "give --train package.module:train"),
+        ("reconstruct small.tp -o out.tp", "give --batches package.module:batches"),
+        ("validate --evaluate own_net:words small.tp", "own_net:words gives a NoneType: have it return a number, a number for each sample"),
+        ("validate --evaluate own_net:closeness nowhere.tp", "nowhere.tp is not a folder"),
+        ("validate --evaluate own_net:closeness --plan nowhere.yaml", "nowhere.yaml"),
+        ("validate --evaluate own_net:ending", "own_net:ending() raises SystemExit 4, which would end this program"),
+        ("bench nowhere.tp", "nowhere.tp is not a folder"),
+        ("plan --target flops=nonsense", "nonsense"),
+        ("plan --target latency=50%", "a latency is found by timing plans"),
+        ("plan --front flops=90%,50%", "-o"),
+        ("plan --target flops=50% --criterion nonsense", "nonsense"),
+        ("plan --target flops=50% --batches own_net:nothing", "own_net has no nothing"),
+        ("plan --target flops=50% --batches own_net:image.shape", "a batch is a int"),
+        ("reconstruct small.tp --batches own_net:endless -o out.tp", "the batches do not end within"),
+        ("reconstruct small.tp --batches own_net:consumed -o out.tp", "no batch: give tensors"),
+        ("reconstruct small.tp --batches own_net:tall -o out.tp", "the model does not run on these batches"),
+        ("reconstruct small.tp --batches own_net:ending -o out.tp", "own_net:ending() raises SystemExit 4"),
+        ("reconstruct own_net.py --batches own_net:batches -o out.tp", "own_net.py is not a folder"),
+        ("prune --target flops=50% --batches own_net:consumed -o out.tp", "no batch: give tensors"),
+        (f"{TAYLOR} --loss own_net:evaluate", "own_net:evaluate() raises TypeError"),
+        (f"{TAYLOR} --loss own_net:words", "the loss on batch 1 is not finite"),
+        (f"{TAYLOR} --loss own_net:ending", "own_net:ending() raises SystemExit 4"),
+        (TAYLOR, "give --loss package.module:loss"),
+        (f"{TAYLOR} --loss own_net:loss".replace(":batches", ":endless"), "the batches do not end within"),
+        ("prune --target flops=50% --batches own_net:endless -o out.tp", "the batches do not end within"),
+        ("prune --target flops=50% --batches own_net:unreadable -o out.tp", "own_net:unreadable raises OSError: no such shard"),
+        ("reconstruct small.tp --batches own_net:unreadable -o out.tp", "own_net:unreadable raises OSError: no such shard"),
+        ("reconstruct small.tp --batches own_net:once -o out.tp", "is a list_iterator, which gives its batches once"),
+        ("reconstruct small.tp --batches own_net -o out.tp", "--batches 'own_net' is not a name: write package.module:function"),
+        ("reconstruct small.tp --batches own_net:batches -o small.tp --force", "choose another name, the original stays as it is"),
+        ("prune --weights small.tp --cut 2=50% -o small.tp --force", "choose another name, the original stays as it is"),
+        ("scan --evaluate own_net:closeness --criterion obs", "give --batches package.module:batches"),
+        ("plan --target flops=50% --criterion obs", "give --batches package.module:batches"),
+        ("plan --target flops=50% --criterion taylor --batches own_net:batches", "give --loss package.module:loss"),
+        ("plan --target flops=50% --batches own_net:tall", "the model does not run on these batches"),
+        ("prune --cut 0 -o out.tp", "0"),
+        ("prune -o out.tp", "nothing to cut"),
+    ],
+)  # fmt: skip
+def test_what_a_job_cannot_use_is_reported_in_one_sentence(call: Call, cut: Path, project: Path, line: str, said: str):
+    command, *options = line.split()
+    answer = call(command, *MODULE, *options)
+    assert answer.status == 2 and said in answer.remarks[-1] and answer.out == "", answer.err
+    assert "Traceback" not in answer.err and not (project / "out.tp").exists()
+
+
+def test_folder_of_another_module_is_refused(call: Call, cut: Path, project: Path):
+    (project / "own_other.py").write_text(
+        "from own_net import *\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1))\n"
+    )
+    other = ("--model", "own_other:build", "--inputs", "own_net:inputs")
+    for line in (
+        "validate small.tp --evaluate own_net:evaluate",
+        "bench small.tp",
+        "reconstruct small.tp --batches own_net:batches -o out.tp",
+    ):
+        command, *options = line.split()
+        answer = call(command, *other, *options)
+        assert answer.status == 2 and "the plan was made for" in answer.remarks[-1], answer.err
+    assert call("inspect", *other, "--weights", "small.tp").status == 2
+
+
+def test_progress_of_jobs_is_told_as_events(call: Call, cut: Path):
+    for line in ("validate small.tp --evaluate own_net:closeness", "plan --target flops=50% --batches own_net:batches"):
+        command, *options = line.split()
+        answer = call(command, *MODULE, *options, "--progress", "json", "--json")
+        events = [json.loads(told) for told in answer.remarks]
+        assert answer.status == 0 and {event["event"] for event in events} == {"remark", "progress"} and answer.document
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ async def test_session_is_opened_cut_and_written(engine: Engine, demo_checkpoint
     detail = (await client.call(PreviewRequest(layer="model.6.m.0.cv1", requests=CUT))).detail
     assert (detail.before, detail.current, detail.after, detail.status) == (64, 64, 45, "free")
     assert ("model.6.m.0.cv2", "in", 64, 45) in [(m.layer, m.role, m.before, m.after) for m in detail.members]
+    classes = (await client.call(PreviewRequest(requests=[], layer="model.22.cv3.2.2"))).detail
+    assert {(m.layer, m.because) for m in classes.members} == {(f"model.22.cv3.{scale}.2", "the same channels") for scale in (0, 1)}
     assert (await client.call(CheckShapes(requests=CUT))).ok
     applied = await client.call(Apply(requests=CUT))
     assert (applied.current, applied.unsaved, len(applied.steps)) == (seen.after, True, 1)

@@ -33,8 +33,7 @@ from tui_pruner.jobs.data.dataset import TRAINING, mapped, numbers_in, read_data
 from tui_pruner.jobs.data.linked_copy import private_view
 from tui_pruner.jobs.plan import run_planning
 from tui_pruner.jobs.recover import run_reconstruction
-from tui_pruner.jobs.training.distillation import open_teacher
-from tui_pruner.jobs.training.finetune import run_finetuning
+from tui_pruner.jobs.training.finetune import open_teacher, run_finetuning
 from tui_pruner.jobs.validate import run_validation
 
 KEPT = [1, 3, 7]

@@ -24,8 +24,7 @@ from tui_pruner.engine.recovery_messages import FinetuneParameters
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs.data.linked_copy import nominal_batch, read_both, recipe_of, training_view
 from tui_pruner.jobs.training import finetune as job
-from tui_pruner.jobs.training.distillation import open_teacher
-from tui_pruner.jobs.training.finetune import Trained, read_trained
+from tui_pruner.jobs.training.finetune import Trained, open_teacher, read_trained
 from tui_pruner.jobs.training.run import TrainingRun, run_of
 from tui_pruner.jobs.training.trainers import TRAINERS
 

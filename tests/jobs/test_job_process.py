@@ -149,6 +149,17 @@ return ValidationResult(metrics={}, images=64, seconds=0.5)
     assert lines[4:] == ["done"]
 
 
+def test_log_of_a_recipe_leaves_counting_to_the_jobs_of_its_stages(tmp_path):
+    body = """
+on_progress(JobProgress(done=0, total=0, doing="plan", stage="target"))
+on_progress(JobProgress(done=3, total=9, doing="plan: measuring", stage="target"))
+on_progress(JobProgress(done=0, total=0, doing="plan: done", stage="target"))
+return ValidationResult(metrics={}, images=64, seconds=0.5)
+"""
+    _, noise, _ = Child(tmp_path, body).end()
+    assert [line[9:] for line in noise.splitlines()][2:] == ["plan", "plan: done", "done"]
+
+
 @pytest.mark.parametrize("attended", [False, True])
 def test_jobs_run_at_lower_priority_than_the_app(attended: bool, tmp_path, monkeypatch):
     monkeypatch.delenv(ATTENDED, raising=False)

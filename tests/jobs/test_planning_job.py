@@ -21,6 +21,7 @@ from tui_pruner.core.pruning.surgery import by_tensor, cut
 from tui_pruner.core.recovery.disagreement import OriginalPredictions
 from tui_pruner.core.recovery.reconstruction import reconstruct
 from tui_pruner.core.search.rivals import RESPONSE, UNIFORM
+from tui_pruner.engine.job_messages import JobProgress
 from tui_pruner.engine.search_messages import PlanningParameters, PlanningResult
 from tui_pruner.frameworks.ultralytics import read_checkpoint
 from tui_pruner.jobs import latency
@@ -85,7 +86,10 @@ def test_front_reuses_measurements_and_compares_each_point_with_its_closest_riva
         assert distances[0] < 0.8 * next(r.distance for r in point.rivals if r.name == UNIFORM)
         assert point.plan is not None and point.plan["steps"][0]["cuts"] and point.amounts
     assert impossible.plan is None and "out of reach" in impossible.stopped
-    again = run_planning(short_parameters.model_copy(update={"points": [["flops=80%"]]}), ignore)
+    said: list[JobProgress] = []
+    again = run_planning(short_parameters.model_copy(update={"points": [["flops=80%"]]}), said.append)
+    phases = list(dict.fromkeys(progress.doing.partition(":")[0] for progress in said))
+    assert phases[-2:] == ["choosing the cuts of each plan", "flops=80%"], "no phase is shown while a later one runs"
     assert again.cached and again.points[0].plan == easy.plan
 
 

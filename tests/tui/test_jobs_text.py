@@ -90,6 +90,14 @@ def test_phase_of_a_recipe_is_not_said_twice_in_two_lines():
         assert sum("plan: reading" in line for line in lines) == 1, width
 
 
+def test_time_left_of_a_recipe_is_said_to_be_that_of_its_present_part():
+    made = job("compress", "flops=60%", done=32)
+    assert job_detail_lines(made, 0, 20.0, 60)[0].plain.endswith(" s left")
+    made.spec = replace(made.spec, recipe={"target": "flops=60%"})
+    assert job_detail_lines(made, 0, 20.0, 60)[0].plain.endswith(" s left in this part")
+    assert " left in this part" in progress_lines(made, 20.0, 80)[0].plain
+
+
 def test_job_without_an_estimate_says_once_how_long_it_runs():
     made = job("validate", "step 1", done=64)
     (state, *_) = (line.plain for line in job_detail_lines(made, 0, 30.0, 60))

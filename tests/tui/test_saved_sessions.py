@@ -127,6 +127,15 @@ async def test_sessions_and_the_data_they_were_measured_on_are_read_beside_the_i
     assert {"read", "status_of_data"} <= threads.keys() and threading.main_thread() not in set.union(*threads.values())
 
 
+async def test_offer_names_only_what_the_session_has(start, saved: sessions.SavedSession):
+    file = sessions.SessionFile(saved.id)
+    file.keep(saved.model_copy(update={"asked": {}}))
+    file.close()
+    async with start(opening=replace(Opening.of(saved), saved=None)) as desk:
+        await desk.until(lambda: "Resume the last session?" in desk.text, "the offer")
+        assert "2 steps" in desk.text and "ratio" not in desk.line("2 steps")
+
+
 async def test_sessions_that_cannot_be_read_do_not_keep_a_model_from_opening(start, monkeypatch: pytest.MonkeyPatch):
     def broken(text: str) -> None:
         raise RuntimeError("broken")

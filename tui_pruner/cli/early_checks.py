@@ -61,6 +61,21 @@ def check_without_libraries(options: Mapping[str, Any], command: str = "") -> No
         demand_places(options, command)
 
 
+def check_module_options(options: Mapping[str, Any]) -> None:
+    """Refuse what can be refused on any module without importing a library.
+
+    Raises:
+        PrunerError: a plan that cannot be read, a malformed cut or target, an unknown criterion, or an output that is an input.
+    """
+    from tui_pruner.storage.yaml import read_plan_file
+
+    for plan in listed(options.get("plan")):
+        if not is_long(Path(plan)):
+            read_plan_file(plan)
+    look_at_requests(options)
+    demand_other_outputs(options)
+
+
 def look_at_requests(options: Mapping[str, Any]) -> None:
     """Refuse cuts and targets that cannot be read, and criteria that do not exist.
 

@@ -23,14 +23,13 @@ SUMMARY = "Make a trained Ultralytics model smaller and faster, layer by layer: 
 MODULES = {
     "app": ("demo", "sessions", "locate", "keys", "serve"),
     "compress": ("compress",),
-    "export": ("export",),
+    "export": ("export", "report"),
     "flow": ("flow",),
     "inspect": ("inspect", "contents", "groups", "explain", "preview", "coverage"),
     "measure": ("validate", "gate", "bench"),
     "plan": ("plan",),
     "prune": ("prune", "prove", "steps"),
     "recover": ("recalibrate", "reconstruct", "finetune"),
-    "report": ("report",),
     "scan": ("scan",),
 }
 """The commands by their module in `cli/commands`; each is a function of its name."""

@@ -41,6 +41,12 @@ class ConflictError(RequestError):
     exit_status = 1
 
 
+class OutOfReach(RequestError):
+    """No cut that is allowed reaches the targets."""
+
+    exit_status = 1
+
+
 class PlanError(PrunerError):
     """A plan file is malformed or belongs to another checkpoint."""
 

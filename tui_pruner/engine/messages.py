@@ -61,10 +61,7 @@ class MaskInfo(Message):
 
 
 class ModelInfo(Message):
-    """A checkpoint. `names` are those of its classes, by number; `stages` are those that it went through, oldest first.
-
-    `weights`: the SHA-256 of a module's numbers, as its `sha256` is that of its structure.
-    """
+    """A checkpoint: class names by number, its `stages`, oldest first. Of a module `sha256` is the structure's, `weights` the numbers'."""
 
     path: str
     sha256: str
@@ -82,15 +79,14 @@ class ModelInfo(Message):
 
     @property
     def content(self) -> str:
-        """The digest that identifies it: two modules of one structure may have different numbers."""
+        """The digest that identifies it: modules of one structure may have other numbers."""
         return self.weights or self.sha256
 
 
 class LayerView(Message):
-    """One convolution or linear layer. `name` is a full module path such as model.6.m.0.cv1; `reason` says why it is not free.
+    """One convolution or linear layer, by its full module path; `reason` says why it is not free.
 
-    `widest_group`: the number of channels of the widest group that can be cut; a share is taken of each group by itself. `drops_with`: the
-    innermost block around it that can be dropped; empty where there is none.
+    `widest_group`: the channels of its widest group, as a share is of each group. `drops_with`: the innermost block that can be dropped.
     """
 
     name: str
@@ -106,10 +102,7 @@ class LayerView(Message):
 
 
 class BlockView(Message):
-    """One block of the model: its index, its inputs (`from`), its layers. `output_shape` is [channels, height, width].
-
-    `droppable` has the paths of the inner blocks that can be dropped.
-    """
+    """One block: its index, inputs (`from`), layers, `output_shape` [channels, height, width], and paths of inner blocks to drop."""
 
     index: int
     name: str

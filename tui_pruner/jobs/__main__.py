@@ -40,7 +40,9 @@ class JobLog:
         self._write(f"{kind}: " + ", ".join(f"{name} {value}" for name, value in fields.items()))
 
     def follow(self, progress: JobProgress) -> None:
-        """Write the progress, with the metrics so far."""
+        """Write the progress, with the metrics so far; what a recipe's stage counts, its own job has written."""
+        if progress.stage and progress.total:
+            return
         counted = f" {progress.done}/{progress.total}" if progress.total else ""
         named = {name.removeprefix(METRICS): value for name, value in progress.metrics.items() if name.startswith(METRICS)}
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in named.items())
@@ -92,7 +94,7 @@ KINDS = {
     "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search", FIGURES),
     "reconstruct": Kind("recovery_messages.ReconstructionParameters", "tui_pruner.jobs.recover", "run_reconstruction", STAGES),
     "plan": Kind("search_messages.PlanningParameters", "tui_pruner.jobs.plan", "run_planning", STAGES),
-    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.prune", "run_pruning", STAGES),
+    "prune": Kind("recovery_messages.PruneParameters", "tui_pruner.jobs.recover", "run_pruning", STAGES),
     "compress": Kind("recovery_messages.CompressParameters", "tui_pruner.jobs.compress", "run_compression", "tui_pruner.jobs.compress"),
     "recalibrate": Kind("recovery_messages.RecalibrationParameters", "tui_pruner.jobs.recover", "run_recalibration"),
 }

@@ -265,6 +265,7 @@ def point(
     from tui_pruner.engine.service import measured
     from tui_pruner.jobs.latency import clock_of
 
+    on_progress(JobProgress(done=0, total=0, doing="choosing the cuts of each plan"))
     scan = measured(planner, parameters.scan) if parameters.scan else known_scan(planner, parameters)
     curves: DamageCurves = curves_of(planner.ladders.ladders, damage)
     searches = planning_methods(planner, parameters.criterion, curves, scan)

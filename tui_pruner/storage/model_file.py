@@ -33,8 +33,8 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 ONNX = f"is an ONNX export, which cannot be pruned: {RETRAIN}"
 
 
-NUMBERS = "model.safetensors"
-"""The file in the folder of a module that has its parameters and buffers."""
+CUTS, NUMBERS = "plan.yaml", "model.safetensors"
+"""The files in the folder of a module that have its cuts, and its parameters and buffers."""
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The name of a function that builds a module, such as package.module:build."""
 

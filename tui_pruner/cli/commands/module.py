@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tui_pruner.cli.commands.inspect import show_blocks, show_group, show_preview
+from tui_pruner.cli.early_checks import check_module_options
 from tui_pruner.cli.options import Ascii, Calm, Colours, Criterion, Cuts, HowProgress, Json, PlanFile, Progress, RoundTo, Trust
 from tui_pruner.cli.output import progress_shown, reserved_stdout, say
+from tui_pruner.domain.criteria import LABELS, criterion_of
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import large, running_code_of
-from tui_pruner.storage.model_file import ModuleNames
+from tui_pruner.storage.model_file import CUTS, ModuleNames
 from tui_pruner.storage.trust import trust
 
 if TYPE_CHECKING:
@@ -94,6 +96,9 @@ def on_module(*functions: str, **command_options: Any) -> Callable[[Callable[...
             trust(trusted or ())
             code = {name: options.pop(name) for name in ("forward", *functions)}
             names = names_of(model, inputs, weights, approximate, **code)
+            if options.get("plan") is not None and options["plan"].is_dir():
+                options["plan"] /= CUTS
+            check_module_options({**options, "weights": weights})
             with progress_shown(progress is Progress.JSON):
                 return command(names=names, **options)
 
@@ -118,8 +123,11 @@ def names_of(model: str, inputs: str, weights: Path | None, approximate: bool = 
     """The names in the options; `--weights` is a file of weights, or a folder that was written from the module.
 
     Raises:
-        RequestError: there is no such file or folder.
+        RequestError: there is no such file or folder, or a name is none.
     """
+    for option, name in {"model": model, "inputs": inputs, **code}.items():
+        if name and not all(name.partition(":")) and not (option == "model" and Path(name).suffix):
+            raise RequestError(f"--{option} {name!r} is not a name: write package.module:function")
     if weights is not None and not weights.exists():
         raise RequestError(f"--weights {weights}: no such file or folder")
     file, folder = (None, str(weights)) if weights is not None and weights.is_dir() else (str(weights) if weights else None, None)
@@ -255,13 +263,22 @@ def cut_requests(cuts: list[str] | None, criterion: str, round_to: int, names: M
         RequestError: a cut cannot be read, or its criterion needs batches or a loss that the module's `names` lack.
     """
     from tui_pruner.api.data import requests_of
-    from tui_pruner.core.pruning.importance import FROM_LABELS
-    from tui_pruner.domain.criteria import NEED_DATA
 
-    if criterion in NEED_DATA:
-        wanted = ["batches", *(["loss"] if criterion in FROM_LABELS else [])]
-        missing = [name for name in wanted if names is None or not getattr(names, name)]
-        if missing:
-            options = " and ".join(f"--{name} package.module:{name}" for name in missing)
-            raise RequestError(f"the criterion {criterion} ranks channels by {' and '.join(wanted)}: give prune {options}")
+    demand_ranking(criterion, names)
     return requests_of(cuts or (), criterion, round_to)
+
+
+def demand_ranking(criterion: str, names: ModuleNames | None = None) -> None:
+    """Refuse a criterion that needs batches or a loss where the module's `names` lack them.
+
+    Raises:
+        RequestError: they do.
+    """
+    needs = criterion_of(criterion).needs
+    wanted = ["batches", *(["loss"] if needs == LABELS else [])] if needs else []
+    missing = [name for name in wanted if names is None or not getattr(names, name)]
+    if missing:
+        options = " and ".join(f"--{name} package.module:{name}" for name in missing)
+        raise RequestError(
+            f"the criterion {criterion} ranks channels by {' and '.join(wanted)}: {'give' if names else 'prune takes'} {options}"
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tui_pruner.cli.commands import plan as planning
-from tui_pruner.cli.commands.module import announce, app, cut_requests, on_module, opened
+from tui_pruner.cli.commands.module import announce, app, cut_requests, demand_ranking, on_module, opened
 from tui_pruner.cli.commands.prune import verdict
 from tui_pruner.cli.options import Cuts, Json, PlanFile, RoundTo
 from tui_pruner.cli.output import change, progress_of, reserved_stdout, say, write_progress
@@ -52,6 +52,7 @@ def prune(
     and hessian do.
     """
     with reserved_stdout(as_json) as results:
+        from tui_pruner.core.model.inputs import finite_batches
         from tui_pruner.frameworks.plain.module_file import check_folder, load_module, same_state
         from tui_pruner.frameworks.plain.named_module import NamedModule
 
@@ -70,7 +71,7 @@ def prune(
             score(session, names, criterion or "l2")
             session._steps.apply(requests)
         if target:
-            batches = source.batches() if names.batches else None
+            batches = finite_batches(source.batches()) if names.batches else None
             session.target(*target, criterion=criterion, data=batches, images=sys.maxsize)
         after = session.evaluate() if names.evaluate else None  # before anything is written, as it may fail
         source.save(session._steps, session._steps.steps, str(place), force)
@@ -194,6 +195,7 @@ def scan(
         from tui_pruner.storage.atomic import check_place
 
         demand(names, "evaluate")
+        demand_ranking(criterion, names)
         shares = parse_ratios(ratios)
         if output:
             check_place(output, f"the scan {output}", "scan.json", force)
@@ -264,6 +266,7 @@ def plan(
         points = [[*(target or ()), one] for one in targets_of_front(front)] if front else [target] if target else []
         check_outputs(points, bool(front), output, force)
         demand_sizes(points)
+        demand_ranking(criterion or "l2", names)
         from tui_pruner.core.search.ladders import Rules
         from tui_pruner.core.search.planner import Planner
         from tui_pruner.engine.search_messages import PlanningParameters

@@ -139,7 +139,7 @@ def report(
 ) -> int:
     """A self-contained report on a plan: sizes, proofs, groups; with --evaluate also the metric before and after."""
     with reserved_stdout(as_json) as results:
-        from tui_pruner.cli.commands.report import conclude
+        from tui_pruner.cli.commands.export import conclude
         from tui_pruner.frameworks.plain.module_file import PLAN, about_of, demand_saved
         from tui_pruner.jobs.report import check_report_output, make_report
         from tui_pruner.jobs.report_figures import ReportMaterial

@@ -297,6 +297,15 @@ def ending(batches: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
+def finite_batches(batches: Iterable[Any]) -> Iterable[Any]:
+    """Batches that end: as they are where they tell how many they are, else all of them in memory.
+
+    Raises:
+        RequestError: as `ending`.
+    """
+    return list(ending(batches)) if length_of(batches) is None else batches
+
+
 def length_of(batches: Any) -> int | None:
     """How many batches there are; None where they do not tell."""
     try:

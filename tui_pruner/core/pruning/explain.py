@@ -73,7 +73,7 @@ def link_within(coupling: CouplingMap, groups: tuple[ChannelGroup, ...]) -> Chan
 def joined(group: ChannelGroup, path: str) -> str:
     """The operation that ties a group together; of several the one nearest to a layer."""
     if not group.joined_by:
-        return "the same layer's channels"
+        return "the same channels"
     nearest = max(group.joined_by, key=lambda operation: common_prefix(operation, path))
     return f"{JOINS.get(nearest.name, nearest.name)} in {nearest.module}"
 

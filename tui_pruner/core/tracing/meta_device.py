@@ -271,16 +271,12 @@ class OnMeta(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return run_on_meta(function, args, kwargs or {})
 
 
-EMPTY, NO_NUMBERS = torch.ops.aten.empty.memory_format, [0]
-
-
 class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Runs a network for its shapes only: common operations by a shape rule, all others on the meta device.
-
-    Subclasses receive every operation in `observe`; those in `whole` are not taken apart in inference mode.
-    """
+    """Runs a network for its shapes only: common operations by a shape rule, all others on the meta device. Subclasses receive every
+    operation in `observe`; those in `whole` are not taken apart in inference mode."""
 
     whole: Container[str] = ()
+    _empty = torch.ops.aten.empty.memory_format
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -290,8 +286,8 @@ class ShapeMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Arguments = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run one operation and pass it to `observe`."""
         kwargs, name = kwargs or {}, operation_name(function)
-        if function is EMPTY and args[0] == NO_NUMBERS:  # for what a batch normalisation keeps in training
-            return function(*args, **kwargs)
+        if function is self._empty and args[0] == [0]:
+            return function(*args, **kwargs)  # what a batch normalisation keeps in training
         if name not in self.whole and (made := by_parts(self, function, args, kwargs)) is not NotImplemented:
             return made
         known = EVALUATIONS.get(name)

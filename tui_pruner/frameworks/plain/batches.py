@@ -28,7 +28,7 @@ from tui_pruner.core.search.measured_damage import FEW_SHARES, curves_of, trials
 from tui_pruner.core.search.planner import Budget, Planner
 from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Rival, RivalComparison, Tried, planning_methods, ranked, rivals
 from tui_pruner.core.search.targets import Target
-from tui_pruner.domain.errors import DataError, PrunerError, RequestError, out_of_memory, user_code
+from tui_pruner.domain.errors import DataError, OutOfReach, PrunerError, RequestError, out_of_memory, user_code
 from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
 from tui_pruner.frameworks.plain.module import TOLERANCES, OpenedModule, independent
 
@@ -52,7 +52,9 @@ def usable_batches(module: OpenedModule, given: Any, samples: int | None = None,
     some = ending(given) if samples is None else enough(given, samples)
     found = [in_a_batch(batch) if of_images else batch for batch in batches_of(some, module.inputs)]
     if needed and not found:
-        raise RequestError("no batch: give tensors, tuples of arguments or dicts of arguments by name")
+        raise RequestError(
+            "no batch: give tensors, tuples of arguments or dicts of arguments by name; a generator that was used has none left"
+        )
     return [batch.computable() for batch in found]
 
 
@@ -122,7 +124,7 @@ def planned_on(
     `batches`: to work on, and to judge by. `criterion` ranks the channels of each layer. `refit`: a plan without rivals is refitted too.
 
     Raises:
-        RequestError: the targets are out of reach.
+        OutOfReach: no plan reaches the targets.
     """
     working, held_out = batches
     original = independent(analysis.checkpoint.model).to(device)
@@ -145,7 +147,7 @@ def planned_on(
         if found:
             break
     else:
-        raise RequestError(budget.stopped)
+        raise OutOfReach(budget.stopped)
     ring = RivalComparison(planner, original, working, held_out, OriginalPredictions(original, held_out))
     tried = ranked(list(ring.tried(found, lambda rival: on_part(rival.name)))) if refit or len(found) > 1 else []
     return PlanOnBatches(tried[0].rival if tried else found[0], tried, scores, len(trials))

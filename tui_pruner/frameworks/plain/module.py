@@ -27,7 +27,7 @@ from tui_pruner.core.search.planner import Budget, Planner
 from tui_pruner.core.search.targets import Target
 from tui_pruner.core.tracing.adapters import Adapter, register_own
 from tui_pruner.core.tracing.determinism import chance, demand_deterministic, remarks_on
-from tui_pruner.domain.errors import CheckpointError, PrunerError, RequestError, TraceError, user_code
+from tui_pruner.domain.errors import CheckpointError, OutOfReach, PrunerError, RequestError, TraceError, user_code
 from tui_pruner.frameworks.plain.adapters import (
     COMPILED,
     REMARK,
@@ -274,11 +274,12 @@ def planned_by(analysis: Analysis, base: Removal, targets: Sequence[Target], cri
     """The step that reaches targets by the importance of channels alone.
 
     Raises:
-        RequestError: the targets are out of reach, or no such criterion exists.
+        OutOfReach: no plan reaches the targets.
+        RequestError: no such criterion exists.
     """
     budget = nearest_budget(analysis, base, targets, criterion)
     if budget.step is None:
-        raise RequestError(budget.stopped)
+        raise OutOfReach(budget.stopped)
     return budget.step
 
 

@@ -31,9 +31,9 @@ from tui_pruner.domain.errors import CheckpointError, OutputError, PlanError, Pr
 from tui_pruner.frameworks.plain.adapters import free_widths, restore_classes
 from tui_pruner.frameworks.plain.module import OpenedModule, digest_of, independent, name_of, structure_of
 from tui_pruner.storage.atomic import removed_at_next_start, sync_folder, write_durably
-from tui_pruner.storage.model_file import NUMBERS
+from tui_pruner.storage.model_file import CUTS, NUMBERS
 
-PLAN, WEIGHTS, ABOUT = "plan.yaml", NUMBERS, "about.json"
+PLAN, WEIGHTS, ABOUT = CUTS, NUMBERS, "about.json"
 ORIGIN = "from"
 UNCHANGED = "cut"
 """What a refit keeps that found nothing better than the cut."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from tui_pruner.core.model.analysis import Analysis
-from tui_pruner.core.model.inputs import Inputs, inputs_of
+from tui_pruner.core.model.inputs import Inputs, each_batch, inputs_of
 from tui_pruner.core.pruning.plan import Plan
 from tui_pruner.core.pruning.session import AppliedStep, PruningSession
 from tui_pruner.core.recovery.reconstruction import Recovered
-from tui_pruner.domain.errors import CheckpointError, ProgramEnd, PrunerError, RequestError, UntrustedError, VerificationError, user_code
+from tui_pruner.domain.errors import (
+    CheckpointError,
+    ProgramEnd,
+    PrunerError,
+    RequestError,
+    UntrustedError,
+    VerificationError,
+    out_of_memory,
+    user_code,
+)
 from tui_pruner.frameworks.plain.module import digest_of, digest_of_weights, name_of, open_module, structure_of
 from tui_pruner.frameworks.plain.module_file import WEIGHTS, fill, load_module, same_state, save_proved, with_kept
 from tui_pruner.storage.model_file import ModuleNames
@@ -30,6 +39,39 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 HOLDING = ("ema", "model")
 """Where a dictionary has its module, the averaged one first."""
 LONGEST = 160
+
+
+@dataclass(frozen=True)
+class NamedBatches:
+    """Batches of the user's; what going through them raises is said in one line."""
+
+    name: str
+    given: Any
+
+    def __len__(self) -> int:
+        """How many there are, where that is known."""
+        return len(self.given)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through them.
+
+        Raises:
+            RequestError: they cannot be gone through.
+            ProgramEnd: they would have ended this program.
+        """
+        batches = each_batch(self.given)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except PrunerError:
+                raise
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                raise RequestError(f"{self.name} raises {said(error)}") from error
+            yield batch
 
 
 @dataclass(frozen=True)
@@ -135,7 +177,7 @@ class NamedModule:
         run = self._function("forward", "forward(module, *inputs)")
         return replace(inputs_of(value), forward=run)
 
-    def batches(self) -> Iterable[Any]:
+    def batches(self) -> NamedBatches:
         """Batches of its inputs, from the first one again each time.
 
         Raises:
@@ -145,8 +187,12 @@ class NamedModule:
         if not name:
             raise RequestError("no batches of inputs are known: name what gives them (--batches package.module:batches)")
         value = found(name, "--batches")
-        given: Iterable[Any] = called(name, value) if callable(value) and not hasattr(value, "__iter__") else value
-        return given
+        if isinstance(value, Iterator):
+            raise RequestError(
+                f"{name} is a {type(value).__name__}, which gives its batches once: name a function that makes it, or a list"
+            )
+        is_function = callable(value) and (isinstance(value, type) or not hasattr(value, "__iter__"))
+        return NamedBatches(name, called(name, value) if is_function else value)
 
     def measure(self) -> Callable[[nn.Module], Any] | None:
         """The function that computes figures of a module; None where none was named."""

@@ -6,15 +6,14 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 
 from tui_pruner.core.model.copies import named_tensors
-from tui_pruner.core.model.inputs import enough
+from tui_pruner.core.model.inputs import enough, finite_batches
 from tui_pruner.core.pruning.importance import FROM_LABELS, Calibration
 from tui_pruner.core.pruning.plan import read_plan
 from tui_pruner.core.pruning.session import PruningSession
@@ -24,8 +23,8 @@ from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.planner import Budget
 from tui_pruner.core.search.targets import Target, parse_target
-from tui_pruner.domain.criteria import NEED_DATA
-from tui_pruner.domain.errors import JobError, RequestError
+from tui_pruner.domain.criteria import NEED_DATA, demand_criterion
+from tui_pruner.domain.errors import JobError, OutOfReach, RequestError
 from tui_pruner.domain.results import short_metric
 from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobProgress
 from tui_pruner.engine.messages import Check
@@ -111,38 +110,53 @@ def run_calibration(parameters: CalibrationParameters, on_progress: OnProgress) 
     """
     started = time.perf_counter()
     source, session = opened_session(parameters, None, on_progress)
-    analysis, module = session.analysis, opened_of(session)
-    loss = source.loss()
-    by_labels = set(parameters.criteria) & set(FROM_LABELS)
+    found = scored(source, session, parameters.criteria, parameters.images, on_progress)
+    return CalibrationResult(scores=kept_scores(found), images=found.images, seconds=time.perf_counter() - started)
+
+
+def scored(
+    source: NamedModule, session: PruningSession, criteria: Sequence[str], samples: int | None, on_progress: OnProgress
+) -> Calibration:
+    """Score the channels of a session's module by criteria that need batches; by a loss, all of them by it.
+
+    Raises:
+        RequestError, DataError: as `run_calibration`.
+    """
+    analysis, module, loss = session.analysis, opened_of(session), source.loss()
+    by_labels = set(criteria) & set(FROM_LABELS)
     if by_labels and loss is None:
         raise RequestError(f"the criterion {min(by_labels)} needs a loss: name a function of module and batch (--loss package.module:loss)")
     on_progress(JobProgress(done=0, total=0, doing="scoring the channels"))
     with on_batches():
         if by_labels and loss is not None:
-            given = enough(source.batches(), parameters.images or sys.maxsize)
-            found = scores_by_loss(analysis, given, loss, module.device)
-        else:
-            working = usable_batches(module, source.batches(), parameters.images)
-            readers = WeightReaders(independent(module.model).to(module.device), working)
-            try:
-                found = scores_without_labels(analysis, readers, sum(len(batch) for batch in working))
-            finally:
-                readers.close()
-    return CalibrationResult(scores=kept_scores(found), images=found.images, seconds=time.perf_counter() - started)
+            given = enough(source.batches(), samples) if samples else finite_batches(source.batches())
+            return scores_by_loss(analysis, given, loss, module.device)
+        working = usable_batches(module, source.batches(), samples)
+        readers = WeightReaders(independent(module.model).to(module.device), working)
+        try:
+            return scores_without_labels(analysis, readers, sum(len(batch) for batch in working))
+        finally:
+            readers.close()
 
 
 def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> PlanningResult:
     """Plan for each point of targets, by plans that are cut, refitted and compared on batches.
 
     Raises:
-        RequestError: a target that cannot be read, no such criterion, or no batches are named.
+        RequestError: a target that cannot be read, no such criterion, or no batches or loss for a criterion that needs them.
         PlanError: the plan so far is for another module.
     """
     started = time.perf_counter()
     wanted = [[parse_target(text) for text in texts] for texts in parameters.points]
     source, session = opened_session(parameters, parameters.plan, on_progress)
     rules = Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
-    planner = OnBatches(source, session, parameters) if source.names.batches else None
+    demand_criterion(parameters.criterion)
+    ranked, scores = parameters.criterion in FROM_LABELS or not source.names.batches, ""
+    if ranked and parameters.criterion in NEED_DATA:
+        found = scored(source, session, [parameters.criterion], parameters.images, on_progress)
+        session.analysis.ranking.calibrate(found)
+        scores = kept_scores(found)
+    planner = None if ranked else OnBatches(source, session, parameters)
     points = []
     for texts, targets in zip(parameters.points, wanted, strict=True):
 
@@ -153,13 +167,13 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
             points.append(
                 planner.point(texts, targets, rules, tell) if planner else by_importance(session, texts, targets, rules, parameters)
             )
-        except RequestError as error:
+        except OutOfReach as error:
             points.append(PlanPoint(targets=texts, plan=None, stopped=str(error)))
     used, held_out = planner.samples if planner else (0, 0)
     original = evaluated(source, source.built().eval()).metrics if parameters.validated != 0 and source.names.evaluate else None
     return PlanningResult(
         points=points,
-        scores=planner.scores if planner else "",
+        scores=planner.scores if planner else scores,
         original=original,
         images=used,
         held_out=held_out,
@@ -189,7 +203,7 @@ class OnBatches:
         """The plan for targets; its refitted module is measured where that is asked for and can be.
 
         Raises:
-            RequestError: the targets are out of reach.
+            OutOfReach: no plan reaches the targets.
         """
         session, asked, module = self._session, self._asked, opened_of(self._session)
         measuring = asked.validated != 0 and bool(self._source.names.evaluate)
@@ -209,11 +223,7 @@ class OnBatches:
 def by_importance(
     session: PruningSession, texts: list[str], targets: list[Target], rules: Rules, parameters: PlanningParameters
 ) -> PlanPoint:
-    """The plan for targets by the importance of channels alone.
-
-    Raises:
-        RequestError: no such criterion, or it needs batches.
-    """
+    """The plan for targets by the importance of channels alone."""
     budget = nearest_budget(session.analysis, session.removal, targets, parameters.criterion, rules)
     if budget.step is None:
         return PlanPoint(targets=texts, plan=None, stopped=budget.stopped)

@@ -1,4 +1,4 @@
-"""Fine-tuning: a pruned file trained by Ultralytics' own trainer with its structure kept."""
+"""Fine-tuning: a pruned file trained by Ultralytics' own trainer with its structure kept, by a teacher if asked for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from tui_pruner.jobs.data.linked_copy import (
 )
 from tui_pruner.jobs.recover import write_stage
 from tui_pruner.jobs.tools import OnProgress, chosen_devices
-from tui_pruner.jobs.training.distillation import distillation_settings, open_teacher, own_names_of
 from tui_pruner.jobs.training.run import Reporter, TrainingRun, forwarded_reports, run_of, stopping_on_signals
 from tui_pruner.jobs.training.trainers import ExactState, forget_others, keeping_structure, trainer_of
 from tui_pruner.jobs.validate import measure, opened
@@ -312,3 +311,59 @@ def curve_of(run: TrainingRun) -> list[dict[str, float]]:
     """Losses, metrics and learning rates of every epoch, as Ultralytics recorded them."""
     with (run.ultralytics / "results.csv").open(encoding="utf-8", newline="") as stream:
         return [{name.strip(): float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def open_teacher(name: str, student: Checkpoint) -> Checkpoint:
+    """The checkpoint that a pruned model is distilled from.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        RequestError: it was trained for another task, or one of them has no detection head whose features could be compared.
+    """
+    from tui_pruner.core.pruning.proved_cut import as_numbered_in
+    from tui_pruner.frameworks.ultralytics import read_checkpoint
+
+    levels_of(student)
+    teacher = as_numbered_in(read_checkpoint(name), student)
+    of = f"the teacher {name}"
+    if teacher.task != student.task:
+        raise RequestError(f"{of} is for {teacher.task}, but {student.path} for {student.task}: give the original that was pruned")
+    if teacher.classes != student.classes:
+        raise RequestError(f"{of} knows {teacher.classes} classes, but {student.path} {student.classes}: give the original that was pruned")
+    if levels_of(teacher) != levels_of(student):
+        raise RequestError(
+            f"{of} detects at strides {levels_of(teacher)}, but {student.path} at {levels_of(student)}: give the original that was pruned"
+        )
+    return teacher
+
+
+def levels_of(checkpoint: Checkpoint) -> list[int]:
+    """The strides that a model detects at.
+
+    Raises:
+        RequestError: it has no detection head.
+    """
+    from ultralytics.nn.modules.head import Detect
+
+    model: Any = checkpoint.model
+    if not isinstance(model.model[-1], Detect):
+        raise RequestError(
+            f"{checkpoint.path} has no detection head, which Ultralytics' distillation needs: leave --teacher out for {checkpoint.task}"
+        )
+    return [int(stride) for stride in model.stride.tolist()]
+
+
+def distillation_settings(teacher: Checkpoint | None, weight: float, run: TrainingRun) -> dict[str, Any]:
+    """The settings for distillation by Ultralytics, with a fresh copy of the teacher, so that it need not read the original file."""
+    from tui_pruner.frameworks.ultralytics.contents import save_for_ultralytics
+
+    if teacher is None:
+        return {}
+    file = run.folder / "teacher.pt"
+    save_for_ultralytics(teacher, file)
+    return {"distill_model": str(file), "dis": weight}
+
+
+def own_names_of(checkpoint: Checkpoint, teacher: Checkpoint | None) -> list[str]:
+    """The names that the files of a training import beyond Ultralytics' own list."""
+    return sorted({*checkpoint.own_names, *(teacher.own_names if teacher else ())})

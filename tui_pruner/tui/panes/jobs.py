@@ -170,9 +170,9 @@ def progress_lines(job: QueuedJob, now: float, width: int) -> list[Text]:
 
 
 def time_left(job: QueuedJob, now: float) -> str:
-    """The remaining time, or if that is unknown the elapsed time."""
-    remaining = job.remaining(now)
-    return f"{clock(job.elapsed(now))} elapsed" if remaining is None else f"{clock(remaining)} left"
+    """The remaining time, of a recipe that of its present part, or if that is unknown the elapsed time."""
+    remaining, of = job.remaining(now), " in this part" if job.spec.recipe else ""
+    return f"{clock(job.elapsed(now))} elapsed" if remaining is None else f"{clock(remaining)} left{of}"
 
 
 def unfinished_jobs(work: Activity) -> str:
