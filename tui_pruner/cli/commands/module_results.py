@@ -14,7 +14,7 @@ from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
 from tui_pruner.cli.output import reserved_stdout, write_progress
-from tui_pruner.domain.criteria import REPAIR, demand_criterion
+from tui_pruner.domain.criteria import demand_criterion
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
 
@@ -89,12 +89,11 @@ def compress(
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.commands import compress as compressing
 
-        fields, _ = compressing.asked_for(context, recipe, None)
-        if fields["criterion"] == REPAIR and not names.batches:
-            fields["criterion"] = "l2"
+        given, _ = compressing.asked_for(context, recipe, None)
+        fields = {"format": "", "epochs": int(bool(names.train)), **given}
         demand_criterion(fields["criterion"])
         if write_recipe:
-            return compressing.written(fields, None, write_recipe, force)
+            return compressing.written(fields, None, write_recipe, force, "--model BUILD --inputs INPUTS")
         if output is None:
             raise OutputError("which folder? give -o FOLDER")
         if not (fields["targets"] or plan):
@@ -108,10 +107,9 @@ def compress(
         if fields["targets"]:
             milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
         announce(names)
-        more = {"format": "", "epochs": int(bool(names.train)), **fields}
         content = settled(names, plan).plain() if plan else None
         place = {"plan": content, "folder": str(output), "force": force}
-        parameters = CompressParameters(**{**fields_of(names), **more, **place})
+        parameters = CompressParameters(**{**fields_of(names), **fields, **place})
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
         results.result(result)
         compressing.show(results, result)
