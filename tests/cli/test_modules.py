@@ -470,7 +470,6 @@ def test_next_stage_starts_from_a_folder(call: Call, cut: Path):
         ("validate --evaluate own_net:ending", "own_net:ending() raises SystemExit 4, which would end this program"),
         ("bench nowhere.tp", "nowhere.tp is not a folder"),
         ("plan --target flops=nonsense", "nonsense"),
-        ("plan --target latency=50%", "a latency is found by timing plans"),
         ("plan --front flops=90%,50%", "-o"),
         ("plan --target flops=50% --criterion nonsense", "nonsense"),
         ("plan --target flops=50% --batches own_net:nothing", "own_net has no nothing"),
