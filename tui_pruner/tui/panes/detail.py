@@ -157,9 +157,10 @@ def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
     text = Text.assemble((fit(f"{scan.metric} at", LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
         text.append(f"{GLYPHS.minus}{share:.0%}: ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
-    by = f"by {criterion_of(scan.criterion).label}" if scan.criterion != state.pending.criterion else ""  # not how channels are ranked now
-    grounds = (", ".join(filter(None, (by, "alone", plural(scan.images, "image")))), by)
-    return [text.append(next((one for one in grounds if text.cell_len + len(one) <= width), ""), colours.MUTED)]
+    by = [f"by {criterion_of(scan.criterion).label}"] if scan.criterion != state.pending.criterion else []  # not as ranked now
+    ground = ", ".join([*by, "alone", plural(scan.images, "image")])
+    fits = text.cell_len + len(ground) <= width
+    return [text.append(ground, colours.MUTED)] if fits else [text, *(Text(fit("", LABEL) + one, colours.MUTED) for one in by)]
 
 
 def lost_importance(detail: Detail) -> float:
