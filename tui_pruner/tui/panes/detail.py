@@ -150,9 +150,7 @@ def _importance(detail: Detail, width: int, height: int) -> list[Text]:
 
 
 def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
-    scan = state.scan
-    drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
-    if scan is None or not drops:
+    if (scan := state.scan) is None or row.layer is None or not (drops := scan.layers.get(row.layer.name)):
         return []
     text = Text.assemble((fit(f"{scan.metric} at", LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
