@@ -52,16 +52,16 @@ def export(
         return 1 if result.equal is False else 0
 
 
-def show(results: Output, result: ExportResult, file_format: str) -> None:
-    """Show the export and its comparison."""
+def show(results: Output, result: ExportResult, file_format: str, samples: str = "", source: str = "checkpoint") -> None:
+    """Show the export and its comparison; `samples`: what it was compared on, if not images."""
     if result.relative_difference is not None:
-        kind = "drawn images" if result.drawn else "validation images"
+        kind = samples or ("drawn images" if result.drawn else "validation images")
         verdict = "equal     " if result.equal else "NOT EQUAL "
         results.line(f"{verdict} relative difference {result.relative_difference:.1e} on {result.images} {kind}")
     if result.output is None:
         results.line(f"not written: the {file_format} file's outputs differ from those of the PyTorch model")
         return
-    results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the checkpoint has {result.source_bytes / 1e6:.2f} MB)")
+    results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the {source} has {result.source_bytes / 1e6:.2f} MB)")
 
 
 YAML_SUFFIXES = (".yaml", ".yml")

@@ -15,7 +15,7 @@ from tui_pruner.cli.commands.prune import verdict
 from tui_pruner.cli.options import Cuts, Json, PlanFile, RoundTo
 from tui_pruner.cli.output import change, progress_of, reserved_stdout, say, write_progress
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.storage.model_file import ModuleNames
+from tui_pruner.storage.model_file import CUTS, ModuleNames
 
 __all__ = ["app"]
 
@@ -171,10 +171,10 @@ def demand(names: ModuleNames, function: str) -> None:
 
 
 def settled(names: ModuleNames, plan: Path) -> Plan:
-    """The plan in a file, with the channels that every step removes."""
+    """The plan in a file or in a folder that was written, with the channels that every step removes."""
     from tui_pruner.core.pruning.plan import read_plan
 
-    found = read_plan(plan)
+    found = read_plan(plan / CUTS if plan.is_dir() else plan)
     if any(step.unsettled for step in found.steps):
         found = opened(names, plan)._steps.plan
     return found

@@ -1,4 +1,4 @@
-"""The commands that decide on any module, and hand it over: `gate`, `compress`, `report`."""
+"""The commands that decide on any module, and hand it over: `gate`, `compress`, `export`, `report`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from tui_pruner.cli.commands.measure import Junit, Markdown, MaxLatency, Strict
 from tui_pruner.cli.commands.module import announce, on_module, opened
-from tui_pruner.cli.commands.module_jobs import Target, Targets, demand, fields_of, settled
+from tui_pruner.cli.commands.module_jobs import Measured, Target, Targets, demand, fields_of, settled
 from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
@@ -114,6 +114,31 @@ def compress(
         results.result(result)
         compressing.show(results, result)
         return 0 if result.output else 1
+
+
+@on_module()
+def export(
+    names: ModuleNames,
+    folder: Measured = None,
+    format: Annotated[str, typer.Option("--format", help="onnx, or pt2, a program of torch.export.")] = "onnx",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="By default under the name of the folder or module, here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Export the module, or a folder's, for inputs of the example's shapes; status 1, and no file, where its outputs differ."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.commands.export import show
+        from tui_pruner.cli.job_runs import run_job
+        from tui_pruner.engine.job_messages import ExportParameters, ExportResult
+
+        announce(names)
+        fields = {**fields_of(names, folder), "format": format, "output": str(output) if output else None, "force": force}
+        result = ExportResult.model_validate(run_job("export", ExportParameters(**fields), write_progress, ends_early=False))
+        for note in result.notes:
+            say(note)
+        results.document(result.model_dump())
+        show(results, result, format, "samples of --inputs", "module")
+        return 1 if result.equal is False else 0
 
 
 @on_module("evaluate")
