@@ -134,9 +134,7 @@ def export(
         announce(names)
         fields = {**fields_of(names, folder), "format": format, "output": str(output) if output else None, "force": force}
         result = ExportResult.model_validate(run_job("export", ExportParameters(**fields), write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result, format, "samples of --inputs", "module")
         return 1 if result.equal is False else 0
 
