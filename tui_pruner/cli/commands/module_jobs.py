@@ -262,10 +262,12 @@ def plan(
     """
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.commands.plan_front import check_outputs, show_plans, targets_of_front
+        from tui_pruner.core.search.targets import targets_of_module
 
         points = [[*(target or ()), one] for one in targets_of_front(front)] if front else [target] if target else []
         check_outputs(points, bool(front), output, force)
-        demand_sizes(points)
+        for texts in points:
+            targets_of_module(texts)
         demand_ranking(criterion or "l2", names)
         from tui_pruner.core.search.ladders import Rules
         from tui_pruner.core.search.planner import Planner
@@ -288,19 +290,6 @@ def plan(
         files = [save(session, point, place, bool(front)) for point in found.points]
         planning_results = {"range": planning.bounds(planner.range), "images": found.images, "held_out": found.held_out}
         return show_plans(results, found, files, planning_results, planner, bool(front), str(output) if output else None)
-
-
-def demand_sizes(points: list[list[str]]) -> None:
-    """Refuse targets that cannot be read, or that only measuring can tell.
-
-    Raises:
-        RequestError: one of them is a latency, or no target.
-    """
-    from tui_pruner.core.search.targets import latency_apart, parse_target
-
-    for texts in points:
-        if latency_apart([parse_target(text) for text in texts])[1] is not None:
-            raise RequestError("a latency is found by timing plans: for a module give flops, params or bytes, and time it with bench")
 
 
 def save(session: ModuleSession, point: PlanPoint, place: Path | None, front: bool) -> str | None:

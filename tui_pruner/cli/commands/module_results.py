@@ -107,9 +107,11 @@ def compress(
         if max_drop is not None:
             demand(names, "evaluate")
         from tui_pruner.cli.job_runs import run_job
+        from tui_pruner.core.search.targets import targets_of_module
         from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult
         from tui_pruner.jobs.plan import milestones
 
+        targets_of_module(fields["targets"])
         if fields["targets"]:
             milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
         announce(names)

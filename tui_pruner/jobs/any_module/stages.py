@@ -22,7 +22,7 @@ from tui_pruner.core.recovery.damage import WeightReaders
 from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.core.search.ladders import Rules
 from tui_pruner.core.search.planner import Budget
-from tui_pruner.core.search.targets import Target, parse_target
+from tui_pruner.core.search.targets import Target, targets_of_module
 from tui_pruner.domain.criteria import NEED_DATA, demand_criterion
 from tui_pruner.domain.errors import JobError, OutOfReach, RequestError
 from tui_pruner.domain.results import short_metric
@@ -147,7 +147,7 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
         PlanError: the plan so far is for another module.
     """
     started = time.perf_counter()
-    wanted = [[parse_target(text) for text in texts] for texts in parameters.points]
+    wanted = [targets_of_module(texts) for texts in parameters.points]
     source, session = opened_session(parameters, parameters.plan, on_progress)
     rules = Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
     demand_criterion(parameters.criterion)
