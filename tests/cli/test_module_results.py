@@ -61,7 +61,6 @@ def test_gate_says_yes_or_no_in_every_form(call: Call, net: ModuleType, monkeypa
         (["compress", "--target", "flops=60%"], "give -o FOLDER"),
         (["compress", "-o", "out"], "no target"),
         (["compress", "-o", "out", "--target", "flops=60%", "--max-drop", "0.1"], "give --evaluate"),
-        (["compress", "-o", "out", "--target", "latency=60%"], "give flops, params or bytes"),
         (["compress", "-o", "out", "--target", "flops=60%", "--criterion", "nonsense"], "nonsense"),
         (["compress", "-o", "cut.tp", "--target", "flops=60%"], "has files already"),
         (["report", "cut.tp", "-o", "report.txt"], "must end in"),

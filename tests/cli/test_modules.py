@@ -420,6 +420,19 @@ def test_cut_is_refitted_and_trained_towards_the_original(call: Call, cut: Path,
     assert figures["small.tp"] < figures["fitted.tp"] and figures["trained.tp"] == pytest.approx(after)
 
 
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_folder_is_exported_and_compared(call: Call, cut: Path, project: Path, format: str):
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+    answer = call("export", *MODULE, cut.name, "--format", format, "-o", f"small.{format}", "--json")
+    assert answer.status == 0, answer.err
+    document = answer.document
+    assert document["equal"] and document["max_abs_difference"] < 1e-4 and document["images"] == 2
+    assert (project / f"small.{format}").stat().st_size == document["bytes"]
+    again = call("export", *MODULE, cut.name, "--format", format, "-o", f"small.{format}")
+    assert again.status == 2 and "give --force" in again.remarks[-1]
+
+
 def test_training_that_does_harm_is_not_kept(call: Call, cut: Path, project: Path):
     functions = ("--train", "own_net:worsen", "--evaluate", "own_net:closeness")
     answer = call("finetune", *MODULE, cut.name, *functions, "-o", "same.tp")
@@ -469,8 +482,11 @@ def test_next_stage_starts_from_a_folder(call: Call, cut: Path):
         ("validate --evaluate own_net:closeness --plan nowhere.yaml", "nowhere.yaml"),
         ("validate --evaluate own_net:ending", "own_net:ending() raises SystemExit 4, which would end this program"),
         ("bench nowhere.tp", "nowhere.tp is not a folder"),
+        ("export nowhere.tp --format pt2", "nowhere.tp is not a folder"),
+        ("export --format tflite", "no format 'tflite': a module is exported to onnx or pt2"),
+        ("export small.tp --format pt2 -o small.tp --force", "small.tp is a folder of other files"),
+        ("export --format pt2 -o nowhere/small.pt2", "no folder"),
         ("plan --target flops=nonsense", "nonsense"),
-        ("plan --target latency=50%", "a latency is found by timing plans"),
         ("plan --front flops=90%,50%", "-o"),
         ("plan --target flops=50% --criterion nonsense", "nonsense"),
         ("plan --target flops=50% --batches own_net:nothing", "own_net has no nothing"),

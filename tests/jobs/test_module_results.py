@@ -241,7 +241,6 @@ def test_stages_are_repeated_if_the_factory_loads_other_weights(net, started, mo
     [
         ({}, {"epochs": 1}, "has no function to train it by"),
         (HOOKS, {"format": "onnx"}, "has no export"),
-        (HOOKS, {"targets": ["flops=60%", "latency=80%"]}, "for a module give flops, params or bytes"),
         ({}, {"epochs": 0, "max_drop": 0.1}, "has no function to measure it by"),
         ({}, {"epochs": 0, "scanned": 1}, "has no function to measure it by"),
         ({"build": "nothing"}, {"epochs": 0}, "nothing"),

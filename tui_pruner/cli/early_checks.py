@@ -70,7 +70,7 @@ def check_module_options(options: Mapping[str, Any]) -> None:
     from tui_pruner.storage.yaml import read_plan_file
 
     for plan in listed(options.get("plan")):
-        if not is_long(Path(plan)):
+        if not Path(plan).is_dir() and not is_long(Path(plan)):  # a folder that was written has a plan
             read_plan_file(plan)
     look_at_requests(options)
     demand_other_outputs(options)

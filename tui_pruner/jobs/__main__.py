@@ -88,7 +88,7 @@ KINDS = {
     "detect": Kind("job_messages.DetectionParameters", "tui_pruner.jobs.detections", "run_detections"),
     "report": Kind("job_messages.ReportParameters", "tui_pruner.jobs.report", "run_report", "tui_pruner.jobs.report"),
     "bench": Kind("search_messages.BenchParameters", "tui_pruner.jobs.latency", "run_bench", FIGURES),
-    "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export"),
+    "export": Kind("job_messages.ExportParameters", "tui_pruner.jobs.export", "run_export", "tui_pruner.jobs.any_module.export"),
     "finetune": Kind("recovery_messages.FinetuneParameters", "tui_pruner.jobs.training.finetune", "run_finetuning", STAGES),
     "scan": Kind("search_messages.ScanParameters", "tui_pruner.jobs.scan.scan", "run_scan", FIGURES),
     "search-latency": Kind("search_messages.LatencySearchParameters", "tui_pruner.jobs.latency", "run_latency_search", FIGURES),

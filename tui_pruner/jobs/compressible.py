@@ -139,14 +139,11 @@ class AnyModule:
         return hashlib.sha256("".join([*map(sha256_of, files), weights]).encode()).hexdigest()
 
     def demand_possible(self, asked: CompressParameters) -> None:
-        """Refuse to train without a function for it, to export, and to find a latency.
+        """Refuse to train without a function for it, and to export.
 
         Raises:
             RequestError: that is asked for.
         """
-        from tui_pruner.core.search.targets import targets_of_module
-
-        targets_of_module(asked.targets)
         if asked.epochs and not self._names.train:
             raise RequestError(
                 "the module has no function to train it by, and fine-tuning needs one: leave it out, or give --train package.module:train"

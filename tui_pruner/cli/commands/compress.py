@@ -112,9 +112,7 @@ def compress(
             force=force,
         )
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result)
         return 0 if result.output else 1
 

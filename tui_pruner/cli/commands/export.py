@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
-from tui_pruner.cli.output import Output, change, reserved_stdout, say, write_progress
+from tui_pruner.cli.output import Output, change, reserved_stdout, write_progress
 from tui_pruner.domain.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
@@ -47,23 +47,21 @@ def export(
             force=force,
         )
         result = ExportResult.model_validate(run_job("export", parameters, write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result, format)
         return 1 if result.equal is False else 0
 
 
-def show(results: Output, result: ExportResult, file_format: str) -> None:
-    """Show the export and its comparison."""
+def show(results: Output, result: ExportResult, file_format: str, samples: str = "", source: str = "checkpoint") -> None:
+    """Show the export and its comparison; `samples`: what it was compared on, if not images."""
     if result.relative_difference is not None:
-        kind = "drawn images" if result.drawn else "validation images"
+        kind = samples or ("drawn images" if result.drawn else "validation images")
         verdict = "equal     " if result.equal else "NOT EQUAL "
         results.line(f"{verdict} relative difference {result.relative_difference:.1e} on {result.images} {kind}")
     if result.output is None:
         results.line(f"not written: the {file_format} file's outputs differ from those of the PyTorch model")
         return
-    results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the checkpoint has {result.source_bytes / 1e6:.2f} MB)")
+    results.line(f"written    {result.output}  {result.bytes / 1e6:.2f} MB (the {source} has {result.source_bytes / 1e6:.2f} MB)")
 
 
 YAML_SUFFIXES = (".yaml", ".yml")

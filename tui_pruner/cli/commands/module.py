@@ -20,7 +20,7 @@ from tui_pruner.cli.output import progress_shown, reserved_stdout, say
 from tui_pruner.domain.criteria import LABELS, criterion_of
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import large, running_code_of
-from tui_pruner.storage.model_file import CUTS, ModuleNames
+from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.trust import trust
 
 if TYPE_CHECKING:
@@ -96,8 +96,6 @@ def on_module(*functions: str, **command_options: Any) -> Callable[[Callable[...
             trust(trusted or ())
             code = {name: options.pop(name) for name in ("forward", *functions)}
             names = names_of(model, inputs, weights, approximate, **code)
-            if options.get("plan") is not None and options["plan"].is_dir():
-                options["plan"] /= CUTS
             check_module_options({**options, "weights": weights})
             with progress_shown(progress is Progress.JSON):
                 return command(names=names, **options)

@@ -15,7 +15,7 @@ from tui_pruner.cli.commands.prune import verdict
 from tui_pruner.cli.options import Cuts, Json, PlanFile, RoundTo
 from tui_pruner.cli.output import change, progress_of, reserved_stdout, say, write_progress
 from tui_pruner.domain.errors import RequestError
-from tui_pruner.storage.model_file import ModuleNames
+from tui_pruner.storage.model_file import CUTS, ModuleNames
 
 __all__ = ["app"]
 
@@ -171,10 +171,10 @@ def demand(names: ModuleNames, function: str) -> None:
 
 
 def settled(names: ModuleNames, plan: Path) -> Plan:
-    """The plan in a file, with the channels that every step removes."""
+    """The plan in a file or in a folder that was written, with the channels that every step removes."""
     from tui_pruner.core.pruning.plan import read_plan
 
-    found = read_plan(plan)
+    found = read_plan(plan / CUTS if plan.is_dir() else plan)
     if any(step.unsettled for step in found.steps):
         found = opened(names, plan)._steps.plan
     return found
@@ -235,9 +235,7 @@ def bench(
         announce(names)
         models = [ModelToTime(checkpoint=one) for one in (names.build, *(folders or ()))]
         result = run_bench(BenchParameters(models=models, runs=runs, blocks=blocks, suggest=suggest, module=names), progress_of("bench"))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_latencies(results, result)
 
 
@@ -262,12 +260,10 @@ def plan(
     """
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.commands.plan_front import check_outputs, show_plans, targets_of_front
-        from tui_pruner.core.search.targets import targets_of_module
 
         points = [[*(target or ()), one] for one in targets_of_front(front)] if front else [target] if target else []
         check_outputs(points, bool(front), output, force)
-        for texts in points:
-            targets_of_module(texts)
+        by_size = bool(names.batches) and not timed(points, bool(front))
         demand_ranking(criterion or "l2", names)
         from tui_pruner.core.search.ladders import Rules
         from tui_pruner.core.search.planner import Planner
@@ -283,13 +279,27 @@ def plan(
             return 0
         content = steps.plan.plain() if steps.steps else None
         asked = PlanningParameters(
-            **fields_of(names), plan=content, points=points, criterion=criterion or ("obs" if names.batches else "l2"), round_to=round_to,
+            **fields_of(names), plan=content, points=points, criterion=criterion or ("obs" if by_size else "l2"), round_to=round_to,
             floor=floor, protect=protect or [], validated=None if front and names.evaluate else 0,
         )  # fmt: skip
         found = run_planning(asked, write_progress)
         files = [save(session, point, place, bool(front)) for point in found.points]
         planning_results = {"range": planning.bounds(planner.range), "images": found.images, "held_out": found.held_out}
         return show_plans(results, found, files, planning_results, planner, bool(front), str(output) if output else None)
+
+
+def timed(points: list[list[str]], front: bool) -> bool:
+    """Whether a latency is among the targets, which is found by timing plans.
+
+    Raises:
+        RequestError: a target cannot be read, or plans of a front were to be timed.
+    """
+    from tui_pruner.core.search.targets import latency_apart, parse_target
+
+    found = any(latency_apart([parse_target(text) for text in texts])[1] is not None for texts in points)
+    if found and front:
+        raise RequestError("a front is of sizes: give one --target latency=70% in place of it, or flops, params and bytes")
+    return found
 
 
 def save(session: ModuleSession, point: PlanPoint, place: Path | None, front: bool) -> str | None:
@@ -328,9 +338,7 @@ def reconstruct(
         fields = {**fields_of(names, pruned), "images": samples, "output": str(output), "force": force}
         found = run_job("reconstruct", ReconstructionParameters(**fields), write_progress, ends_early=False)
         result = ReconstructionResult.model_validate(found)
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_fits(results, result, "samples")
         conclude(results, result)
 
@@ -355,9 +363,7 @@ def finetune(
         announce(names)
         fields = {**fields_of(names, pruned), "epochs": 0, "output": str(output), "force": force}
         result = FinetuneResult.model_validate(run_job("finetune", FinetuneParameters(**fields), write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         for name, value in result.metrics.items():
             before = result.metrics_before.get(name)
             results.line(f"{name}  {value:.6g}" + (f" (before {before:.6g})" if before is not None else ""))

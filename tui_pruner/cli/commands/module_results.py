@@ -1,4 +1,4 @@
-"""The commands that decide on any module, and hand it over: `gate`, `compress`, `report`."""
+"""The commands that decide on any module, and hand it over: `gate`, `compress`, `export`, `report`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import typer
 
 from tui_pruner.cli.commands.measure import Junit, Markdown, MaxLatency, Strict
 from tui_pruner.cli.commands.module import announce, on_module, opened
-from tui_pruner.cli.commands.module_jobs import Target, Targets, demand, fields_of, settled
+from tui_pruner.cli.commands.module_jobs import Measured, Target, Targets, demand, fields_of, settled
 from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
-from tui_pruner.cli.output import reserved_stdout, say, write_progress
+from tui_pruner.cli.output import reserved_stdout, write_progress
 from tui_pruner.domain.criteria import demand_criterion
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
@@ -36,7 +36,7 @@ def gate(
 ) -> int:
     """May FOLDER be merged, by --evaluate? Status 0 yes, 1 no; with a figure for each sample: no where the loss is more than chance."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.cli.commands.measure import keep, show
+        from tui_pruner.cli.commands.measure import decided
         from tui_pruner.engine.search_messages import GateParameters
         from tui_pruner.jobs.any_module.figures import run_gate
         from tui_pruner.storage.atomic import check_place
@@ -49,13 +49,7 @@ def gate(
         parameters = GateParameters(
             **fields_of(names, pruned), against=against or names.build, max_drop=max_drop, max_latency=max_latency, strict=strict, runs=runs
         )
-        result = run_gate(parameters, write_progress)
-        for note in result.notes:
-            say(note)
-        keep(result, junit, markdown)
-        output.document(result.model_dump())
-        show(output, result)
-        return 0 if result.verdict == "yes" else 1
+        return decided(output, run_gate(parameters, write_progress), junit, markdown)
 
 
 @on_module("batches", "evaluate", "loss", "train")
@@ -107,11 +101,9 @@ def compress(
         if max_drop is not None:
             demand(names, "evaluate")
         from tui_pruner.cli.job_runs import run_job
-        from tui_pruner.core.search.targets import targets_of_module
         from tui_pruner.engine.recovery_messages import CompressParameters, CompressResult
         from tui_pruner.jobs.plan import milestones
 
-        targets_of_module(fields["targets"])
         if fields["targets"]:
             milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
         announce(names)
@@ -119,11 +111,34 @@ def compress(
         place = {"plan": content, "folder": str(output), "force": force}
         parameters = CompressParameters(**{**fields_of(names), **fields, **place})
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
+        results.result(result)
+        compressing.show(results, result)
+        return 0 if result.output else 1
+
+
+@on_module()
+def export(
+    names: ModuleNames,
+    folder: Measured = None,
+    format: Annotated[str, typer.Option("--format", help="onnx, or pt2, a program of torch.export.")] = "onnx",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="By default under the name of the folder or module, here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Export the module, or a folder's, for inputs of the example's shapes; status 1, and no file, where its outputs differ."""
+    with reserved_stdout(as_json) as results:
+        from tui_pruner.cli.commands.export import show
+        from tui_pruner.cli.job_runs import run_job
+        from tui_pruner.engine.job_messages import ExportParameters, ExportResult
+
+        announce(names)
+        fields = {**fields_of(names, folder), "format": format, "output": str(output) if output else None, "force": force}
+        result = ExportResult.model_validate(run_job("export", ExportParameters(**fields), write_progress, ends_early=False))
         for note in result.notes:
             say(note)
         results.document(result.model_dump())
-        compressing.show(results, result)
-        return 0 if result.output else 1
+        show(results, result, format, "samples of --inputs", "module")
+        return 1 if result.equal is False else 0
 
 
 @on_module("evaluate")

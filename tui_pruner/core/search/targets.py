@@ -67,18 +67,6 @@ def latency_apart(targets: Iterable[Target]) -> tuple[list[Target], float | None
     return apart[False], min(shares, default=None)
 
 
-def targets_of_module(texts: Iterable[str]) -> list[Target]:
-    """Targets that arithmetic can answer, as the plans of a module need them.
-
-    Raises:
-        RequestError: one of them cannot be read, or is a latency.
-    """
-    others, latency = latency_apart([parse_target(text) for text in texts])
-    if latency is not None:
-        raise RequestError("a latency is found by timing plans: for a module give flops, params or bytes, and time it with bench")
-    return others
-
-
 def size_by(size: Size, measure: str) -> float:
     """A size by the name of a measure."""
     return float(getattr(size, MEASURES[measure]))
