@@ -141,9 +141,11 @@ def weights_of(folder: str | None) -> dict[str, Tensor]:
 
 
 def test_module_is_compressed_by_its_own_functions(started):
-    found = compressed(max_drop=1.0, step=50)
-    assert [stage.name.split()[0] for stage in found.stages] == ["original", "plan", "cut", "refit", "fine-tune", "bench", "report"]
-    assert set(started) == {"validate", "plan", "prune", "reconstruct", "finetune", "bench", "report"}
+    found = compressed(max_drop=1.0, step=50, format="pt2")
+    stages = [stage.name.split()[0] for stage in found.stages]
+    assert stages == ["original", "plan", "cut", "refit", "fine-tune", "bench", "export", "report"]
+    assert set(started) == {"validate", "plan", "prune", "reconstruct", "finetune", "bench", "export", "report"}
+    assert found.exported == str(Path("out/compressed.pt2").resolve()) and Path(found.exported).is_file()
     original, _, cut_stage, refit, *_ = found.stages
     assert original.metrics == {"metrics/minus_distance": 0.0} and original.details == ["16 samples"]
     assert cut_stage.metrics["metrics/minus_distance"] < refit.metrics["metrics/minus_distance"] < 0, "the refit is closer to the original"
@@ -240,7 +242,7 @@ def test_stages_are_repeated_if_the_factory_loads_other_weights(net, started, mo
     ("module", "more", "said"),
     [
         ({}, {"epochs": 1}, "has no function to train it by"),
-        (HOOKS, {"format": "onnx"}, "has no export"),
+        (HOOKS, {"format": "engine"}, "engine"),
         ({}, {"epochs": 0, "max_drop": 0.1}, "has no function to measure it by"),
         ({}, {"epochs": 0, "scanned": 1}, "has no function to measure it by"),
         ({"build": "nothing"}, {"epochs": 0}, "nothing"),

@@ -216,7 +216,10 @@ class Compression:
         asked = self._starting("export")
         if asked.format:
             exporting = ExportParameters(
-                **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8}, format=asked.format, force=True
+                **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8},
+                format=asked.format,
+                output=self.source.export_to(output, asked.format),
+                force=True,
             )
             exported = self._job("export", "export", exporting, ExportResult)
             self.notes += exported.notes

@@ -58,6 +58,9 @@ class Compressible(Protocol):
     def criterion_for(self, asked: CompressParameters) -> str:
         """The criterion that ranks channels."""
 
+    def export_to(self, output: Path, format: str) -> str | None:
+        """The file of the export of a result; None where the exporter names it."""
+
     def size(self, plan: dict[str, Any] | None) -> dict[str, int]:
         """Its size, under a plan."""
 
@@ -93,6 +96,9 @@ class CheckpointFile:
 
     def demand_possible(self, asked: CompressParameters) -> None:
         """Every stage is possible."""
+
+    def export_to(self, output: Path, format: str) -> None:
+        """None: each of Ultralytics' formats has names of its own."""
 
     def criterion_for(self, asked: CompressParameters) -> str:
         """The criterion that was asked for."""
@@ -139,17 +145,23 @@ class AnyModule:
         return hashlib.sha256("".join([*map(sha256_of, files), weights]).encode()).hexdigest()
 
     def demand_possible(self, asked: CompressParameters) -> None:
-        """Refuse to train without a function for it, and to export.
+        """Refuse to train without a function for it, and a format that no module is exported to.
 
         Raises:
             RequestError: that is asked for.
         """
+        from tui_pruner.jobs.any_module.export import demand_format
+
         if asked.epochs and not self._names.train:
             raise RequestError(
                 "the module has no function to train it by, and fine-tuning needs one: leave it out, or give --train package.module:train"
             )
         if asked.format:
-            raise RequestError("a compression of a module has no export: leave that stage out")
+            demand_format(asked.format)
+
+    def export_to(self, output: Path, format: str) -> str:
+        """A file beside the result."""
+        return str(output.with_suffix(f".{format}"))
 
     def criterion_for(self, asked: CompressParameters) -> str:
         """The criterion that was asked for; by weights in place of the default one, where there are no batches for it."""

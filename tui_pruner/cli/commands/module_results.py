@@ -74,6 +74,7 @@ def compress(
     floor: Floor = 0.25,
     protect: Protected = None,
     images: Annotated[int | None, typer.Option("--images", min=2, help="Use this many samples of the batches; by default all.")] = None,
+    format: Annotated[str, typer.Option("--format", help="Export to onnx or pt2; none: no export.")] = "none",
     runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
     report: Annotated[
         str, typer.Option("--report", metavar="NAME", help="Name of the report, .html or .md; none: no report.")
@@ -82,7 +83,7 @@ def compress(
     force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Plan, cut, prove, refit, train, measure, time and report; the same command resumes an interrupted run.
+    """Plan, cut, prove, refit, train, measure, time, export and report; the same command resumes an interrupted run.
 
     Status 1 where the target is out of reach, or every point loses more than --max-drop.
     """
@@ -90,7 +91,7 @@ def compress(
         from tui_pruner.cli.commands import compress as compressing
 
         given, _ = compressing.asked_for(context, recipe, None)
-        fields = {"format": "", "epochs": int(bool(names.train)), **given}
+        fields = {"epochs": int(bool(names.train)), **given}
         demand_criterion(fields["criterion"])
         if write_recipe:
             return compressing.written(fields, None, write_recipe, force, "--model BUILD --inputs INPUTS")
