@@ -234,6 +234,28 @@ def test_training_that_fails_or_harms_leaves_no_such_module(net, monkeypatch):
     assert Path("trained.tp/model.safetensors").read_bytes() == Path(folder, "model.safetensors").read_bytes()
 
 
+def test_function_that_changes_the_module_changes_no_stage(net, monkeypatch):
+    folder = pruned()
+
+    def emptied(module: nn.Module) -> float:
+        with torch.no_grad():
+            module[6].weight.zero_()
+        return 1.0
+
+    monkeypatch.setattr(net, "minus_distance", emptied)
+    monkeypatch.setattr(net, "train", lambda module: None)
+    stages.run_finetuning(FinetuneParameters(**fields(MEASURED, folder), epochs=1, output="trained.tp"), quiet)
+    assert Path("trained.tp/model.safetensors").read_bytes() == Path(folder, "model.safetensors").read_bytes()
+
+
+def test_batches_in_half_precision_are_read_by_the_loss_as_the_module_is_scored(net, monkeypatch):
+    build = net.build
+    monkeypatch.setattr(net, "build", lambda: build().half())
+    monkeypatch.setattr(net, "batches", lambda: [net.images(4, 1).half()])
+    found = stages.run_calibration(CalibrationParameters(**fields(MEASURED), criteria=["taylor"]), quiet)
+    assert found.images == 1
+
+
 def endless():
     while True:
         yield torch.zeros(1, 3, 8, 8)

@@ -27,6 +27,8 @@ from tui_pruner.jobs.tools import OnProgress
 
 FORMATS: dict[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime"), "pt2": ()}
 """The formats, each with the packages that it is written and compared with."""
+ROUNDINGS = 10
+"""How many units in the last place outputs in half precision may differ by."""
 SAME_SHAPES = "made for inputs of the example's shapes: export it again for others"
 
 
@@ -62,8 +64,10 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
         except Exception as error:  # exporters raise anything
             if out_of_memory(error):
                 raise
-            raise RequestError(f"{source.build} cannot be exported to {parameters.format} ({said(error)})") from error
-        equal, size = found.relative <= TOLERANCE, size_of(file)
+            other = next(name for name in FORMATS if name != parameters.format)
+            raise RequestError(f"{source.build} cannot be exported to {parameters.format} ({said(error)}): try --format {other}") from error
+        rounded = max((torch.finfo(one.dtype).eps for one in wanted if one.is_floating_point()), default=0.0)
+        equal, size = found.relative <= max(TOLERANCE, ROUNDINGS * rounded), size_of(file)
         output = put(file, target, parameters.force) if equal else None
     return ExportResult(
         output=output,

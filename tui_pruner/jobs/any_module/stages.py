@@ -290,7 +290,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
         raise RequestError("there is nothing to train by: name a function that trains a module (--train package.module:train)")
     measured = bool(source.names.evaluate)
     before = source.stored_in(parameters.checkpoint).eval()
-    metrics_before = evaluated(source, before).metrics if measured else {}
+    metrics_before = evaluated(source, independent(before)).metrics if measured else {}  # a copy, which it may change
     on_progress(JobProgress(done=0, total=0, doing=f"running {name}", metrics=metrics_before))
     trained = trained_by(train, name, independent(before).train(), source)
     if digest_of(structure_of(trained)) != digest_of(structure_of(before)):
@@ -298,7 +298,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     broken = next((key for key, tensor in named_tensors(trained) if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise JobError(f"{name} left NaN or infinity in {broken}: train with a smaller learning rate")
-    metrics = evaluated(source, trained).metrics if measured else {}
+    metrics = evaluated(source, independent(trained)).metrics if measured else {}
     (_, was), (_, now) = short_metric(metrics_before) or ("", 0.0), short_metric(metrics) or ("", 0.0)
     better = not measured or now >= was
     output = source.folder / parameters.output
