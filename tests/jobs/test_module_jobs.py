@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -199,6 +200,25 @@ def test_stages_follow_each_other_and_each_loads_into_a_freshly_built_module(net
         loaded[0].out_channels < NamedModule(second).built()[0].out_channels
     )
     assert validated(second, "second.tp").metrics == validated(MEASURED, "second.tp").metrics
+
+
+def test_what_a_stage_cannot_start_from_is_said(net):
+    for folder, start in (("first.tp", None), ("second.tp", "first.tp")):
+        module = ModuleNames(MEASURED.build, MEASURED.inputs, batches=MEASURED.batches, train=MEASURED.train, folder=start)
+        pruned(folder, module)
+    jobs = {
+        "refit.tp": lambda folder: stages.run_reconstruction(
+            ReconstructionParameters(**fields(MEASURED, folder), output="refit.tp"), quiet
+        ),
+        "fit.tp": lambda folder: stages.run_finetuning(FinetuneParameters(**fields(MEASURED, folder), epochs=1, output="fit.tp"), quiet),
+    }
+    for output, run in jobs.items():
+        with pytest.raises(PlanError, match=re.escape("second.tp was cut from what first.tp has: start from that (--weights first.tp)")):
+            run("second.tp")
+        assert not Path(output).exists()
+    jobs["fit.tp"]("first.tp")
+    with pytest.raises(RequestError, match="was trained, and a refit starts from the cut: refit first, then train"):
+        jobs["refit.tp"]("fit.tp")
 
 
 def test_training_that_fails_or_harms_leaves_no_such_module(net, monkeypatch):

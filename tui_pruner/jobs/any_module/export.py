@@ -20,7 +20,7 @@ from tui_pruner.core.model.predictions import tensors
 from tui_pruner.domain.errors import JobError, PrunerError, RequestError, out_of_memory, user_code
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult, JobProgress
 from tui_pruner.frameworks.plain.module import independent
-from tui_pruner.frameworks.plain.named_module import said
+from tui_pruner.frameworks.plain.named_module import called, said
 from tui_pruner.jobs.any_module.figures import module_at, source_of
 from tui_pruner.jobs.export import STEM, TOLERANCE, Difference, check_free, distance, place_for_native_code, put, size_of
 from tui_pruner.jobs.tools import OnProgress
@@ -54,10 +54,12 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
     with tempfile.TemporaryDirectory(prefix="tui-pruner-export-", dir=place_for_native_code()) as folder:
         file = Path(folder, f"{STEM}.{parameters.format}")
         on_progress(JobProgress(done=0, total=0, doing=f"exporting to {parameters.format} and comparing"))
+        copied = inputs.to(inputs.tensors[0].device)  # as a forward may write into them
+        with torch.no_grad():
+            wanted = tensors(called(source.names.forward or f"{source.build}().forward", lambda: copied.call(module)))
         try:
             with user_code(f"the export of {source.build}"), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the exporters' own code, and of what the comparison tells
-                wanted = tensors(inputs.to(inputs.tensors[0].device).call(module))
                 found = compared(wanted, write(module, inputs, file))
         except PrunerError:
             raise
