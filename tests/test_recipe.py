@@ -38,6 +38,15 @@ def test_lines_file_and_job_parameters_give_the_same_recipe(tmp_path: Path):
     assert set(fields) <= set(CompressParameters.model_fields)
 
 
+def test_all_images_are_not_the_default_number_of_them(tmp_path: Path):
+    recipe = recipe_of({"targets": ["flops=60%"], "images": None})
+    assert recipe.line_of("target") == "flops=60% images=all"
+    write_recipe(tmp_path / "recipe.yaml", recipe)
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe == recipe_of(recipe.fields)
+    assert recipe_from_lines({"target": "flops=60%"}).fields["images"] == 64
+    assert recipe_from_lines({"target": "flops=60% images=all"}).fields["images"] is None
+
+
 def test_missing_stage_is_off_and_one_without_settings_has_the_defaults(tmp_path: Path):
     (tmp_path / "r.yaml").write_text("target: 60%\nrefit:\nexport: on\nreport: off\n")
     fields = read_recipe(tmp_path / "r.yaml").fields

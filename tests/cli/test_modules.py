@@ -488,7 +488,6 @@ def test_next_stage_starts_from_a_folder(call: Call, cut: Path):
         ("export small.tp --format pt2 -o small.tp --force", "small.tp is a folder of other files"),
         ("export --format pt2 -o nowhere/small.pt2", "no folder"),
         ("plan --target flops=nonsense", "nonsense"),
-        ("plan --target latency=50%", "a latency is found by timing plans"),
         ("plan --front flops=90%,50%", "-o"),
         ("plan --target flops=50% --criterion nonsense", "nonsense"),
         ("plan --target flops=50% --batches own_net:nothing", "own_net has no nothing"),

@@ -173,8 +173,11 @@ def test_invalid_batches_are_refused():
     for wrong, said in (([], "no batch"), (["x"], "a batch is a str"), ([("x",)], "no tensor"), (3, "cannot be gone through")):
         with pytest.raises(tp.RequestError, match=said):
             session.reconstruct(wrong)
-    with pytest.raises(tp.RequestError, match="front is for checkpoints"):
-        session.front(["flops=50%"], [VECTOR])
+    with pytest.raises(tp.RequestError, match="no batch"):
+        session.front(["flops=50%"], [])
+    with pytest.raises(tp.RequestError, match="a latency is found by timing"):
+        session.front(["latency=50%"], [VECTOR])
+    assert [point.plan is None for point in session.front(["flops=50%", "flops=0.1%"], [VECTOR])] == [False, True]
 
 
 def test_tensor_or_dict_alone_is_one_batch():

@@ -40,8 +40,9 @@ class InProcess:
         """Do it."""
         type(self).before(self.kind)
         kind = KINDS[self.kind]
+        place = kind.on_modules if getattr(self.parameters, "module", None) else kind.module
         with quick_verification():
-            result: Message = getattr(importlib.import_module(kind.module), kind.function)(self.parameters, self.on_progress)
+            result: Message = getattr(importlib.import_module(place), kind.function)(self.parameters, self.on_progress)
         return json.loads(json.dumps(result.model_dump()))
 
 

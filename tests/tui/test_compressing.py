@@ -158,7 +158,7 @@ def test_result_of_a_compression_has_a_line_and_one_for_each_stage():
         stages=[stage], output="out/compressed.pt", original={"metrics/mAP50-95(B)": 0.5}, metrics={"metrics/mAP50-95(B)": 0.25},
         flops={"before": 10, "after": 6}, parameters={"before": 10, "after": 5}, seconds=61.0,
     )  # fmt: skip
-    assert figure(result).startswith("mAP .250 of .500, 60.0 % of the FLOPs, 1 stage")
+    assert figure(result).startswith("mAP .500→.250, 60.0 % of the FLOPs, 1 stage")
     assert "kept: refitted" in stage_words(stage, result.original)
     assert (
         figure(result.model_copy(update={"output": None, "stopped": "flops=90% loses 0.4"}))

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from tests.tui.helpers import Desk, unwrapped
 from tui_pruner.engine.messages import Comparison, ProofEvent, ProofView, SessionView, Totals, Width
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import titled
+from tui_pruner.tui.drawing import GLYPHS, titled
 from tui_pruner.tui.messages import ProofArrived, SessionChanged
 from tui_pruner.tui.panes.comparison import Compared, compare_lines
 from tui_pruner.tui.panes.steps import proof_cell, refit_cell, step_lines
@@ -191,6 +191,17 @@ def test_undone_steps_are_shown_as_undone_with_the_cursor_on_them(undone_session
     lines, at = step_lines(board, StepMetrics(), 60, Timeline(1, held=0))
     assert at == 2 and "undone" in lines[2].plain and lines[1].plain.startswith("●")
     assert step_lines(board, StepMetrics(), 60)[1] == 1
+
+
+def test_long_title_keeps_how_much_its_cut_removes(undone_session):
+    from types import SimpleNamespace
+
+    (step,) = undone_session.ahead
+    step = step.model_copy(update={"title": "model.22.cv2.0.0 -40%"})
+    board = SimpleNamespace(session=undone_session.model_copy(update={"steps": [step], "ahead": []}), pending=None)
+    for width in (50, 60):
+        line = step_lines(board, StepMetrics(), width)[0][2].plain
+        assert f"{GLYPHS.minus}40%" in line and GLYPHS.ellipsis in line, width
 
 
 def test_two_digit_numbers_are_separated_from_their_steps(undone_session):

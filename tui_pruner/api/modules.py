@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python
+from tui_pruner.api.data import IMAGES, aims_of, demand_count, demand_sizes, file_of, in_python, points_of
 from tui_pruner.api.session import Session
-from tui_pruner.domain.errors import PlanError, RequestError, user_code
+from tui_pruner.domain.errors import OutOfReach, PlanError, RequestError, user_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,12 +170,40 @@ class ModuleSession(Session):
             return self._append(planned_on(analysis, base, aims, batches, self.module.device, criterion or REPAIR).step)
 
     def front(self, points: Any, data: Any, criterion: str = "obs", images: int = IMAGES) -> list[PlanPoint]:
-        """Not supported for modules: plan several targets one by one, with `target` and `undo`.
+        """Return a plan for each point's targets, by plans that are cut, refitted and compared on batches; `load` applies one.
+
+        Args:
+            points: the targets of each, as one text or several.
+            data: batches, as for `target`.
+            criterion: ranks the channels of each layer; not one that needs a loss.
+            images: how many samples of the batches are used, in whole batches.
 
         Raises:
-            RequestError: always.
+            RequestError: a target cannot be read, no such criterion, or no batch.
         """
-        raise RequestError("front is for checkpoints on a data set: for a module call target for each point, and undo in between")
+        from tui_pruner.core.search.targets import parse_target
+        from tui_pruner.domain.criteria import demand_criterion
+        from tui_pruner.engine.search_messages import PlanPoint as Point
+        from tui_pruner.frameworks.plain.batches import apart, on_batches, planned_on, usable_batches
+        from tui_pruner.jobs.any_module.stages import point_of
+        from tui_pruner.jobs.plan import rival_result
+
+        demand_count("images", images)
+        demand_criterion(criterion)
+        wanted = [(texts, demand_sizes([parse_target(text) for text in texts], "give sizes")) for texts in points_of(points)]
+        analysis, base = self._steps.analysis, self._steps.removal
+        found: list[PlanPoint] = []
+        batches = apart(usable_batches(self.module, data, images))
+        for texts, aims in wanted:
+            try:
+                with on_batches():
+                    plan = planned_on(analysis, base, aims, batches, self.module.device, criterion)
+            except OutOfReach as error:
+                found.append(Point(targets=texts, plan=None, stopped=str(error)))
+            else:
+                rivals = [rival_result(one) for one in plan.tried]
+                found.append(point_of(texts, self._steps, plan.budget, plan.chosen.name, rivals))
+        return found
 
     def reconstruct(self, batches: Iterable[Any], held_out: Iterable[Any] = ()) -> Recovered:
         """Refit what the cuts changed to the original's outputs, without labels; `model` and `save` return the result until the next step.

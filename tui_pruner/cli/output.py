@@ -55,6 +55,12 @@ class Output:
             end_line()
             self._stream.write(json.dumps(finite(content), allow_nan=False) + "\n")
 
+    def result(self, found: Any) -> None:
+        """Write the notes of a job's result to stderr, and all of it as the document."""
+        for note in found.notes:
+            say(note)
+        self.document(found.model_dump())
+
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line for people."""
         if not self.as_json:

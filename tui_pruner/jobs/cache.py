@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +15,8 @@ from tui_pruner.domain.errors import OutputError
 from tui_pruner.domain.results import FIGURES
 from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, ValidationParameters, ValidationResult
 from tui_pruner.engine.messages import Message
-from tui_pruner.jobs.data.dataset import content_of
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
-from tui_pruner.storage.model_file import ModuleNames
 from tui_pruner.storage.trust import fingerprint, is_trusted
 
 if TYPE_CHECKING:
@@ -115,14 +111,14 @@ NEVER_DECIDES = {"force", "device", "batch", "resume", "folder"}
 class CompressionJournal:
     """Finished stages by what they depend on; a stage counts while its file is the one that it wrote."""
 
-    def __init__(self, folder: Path, asked: CompressParameters) -> None:
-        """Resume the folder's compression, if there is one.
+    def __init__(self, folder: Path, asked: CompressParameters, content: str) -> None:
+        """Resume the folder's compression, if there is one; `content`: a digest of what the parameters name, such as the images.
 
         Raises:
             OutputError: it has another compression, or cannot be written to.
         """
         self.file = folder / NAME
-        self.asked, self.content = digest("compress", asked), code_of(asked.module) if asked.module else content_of(asked.data)
+        self.asked, self.content = digest("compress", asked), content
         self.stages: dict[str, dict[str, Any]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -208,19 +204,6 @@ def digest(kind: str, parameters: Message, content: str = "") -> str:
     asked = {name: value for name, value in parameters.model_dump(exclude=NEVER_DECIDES).items() if (name, value) != ("module", None)}
     parts = {"kind": kind, **versions, **asked, "content": content}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def code_of(module: ModuleNames) -> str:
-    """A digest of the files that a module's functions are in, and of its weights: interrupted work resumes only while they are the same."""
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    names = [module.build, module.inputs, module.forward, module.batches, module.evaluate, module.loss, module.train]
-    packages = dict.fromkeys(name.partition(":")[0] for name in names if ":" in name)
-    found = [importlib.util.find_spec(package) for package in packages]
-    files = [Path(spec.origin) for spec in found if spec is not None and spec.origin is not None]
-    others = [Path(place) for place in (module.weights, module.folder) if place]
-    return hashlib.sha256("".join(map(sha256_of, (*files, *others))).encode()).hexdigest()
 
 
 def sha256_of(file: Path) -> str:

@@ -108,12 +108,13 @@ class Compression:
         asked = self.parameters
         self.folder = Path(asked.folder).expanduser().resolve()
         self._points()
+        self.source.demand_possible(asked)
         self.labels = asked.measured and self.source.can_measure
         if asked.max_drop is not None and not self.labels:
             raise DataError(self.source.unmeasured("--max-drop"))
         if asked.scanned and not self.source.can_measure:
             raise DataError(self.source.unmeasured("a scan"))
-        self.journal = CompressionJournal(self.folder, asked)
+        self.journal = CompressionJournal(self.folder, asked, self.source.content)
         self.recipe = LiveRecipe(self.folder, asked, self.journal.resumed)
         asked = self._starting("validate")
         original = self._validated("original", asked.checkpoint, asked.sha256, plan_of_classes(asked.plan))
@@ -215,7 +216,10 @@ class Compression:
         asked = self._starting("export")
         if asked.format:
             exporting = ExportParameters(
-                **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8}, format=asked.format, force=True
+                **{**self._fields(), "checkpoint": str(output), "sha256": reached.sha256, "images": 8},
+                format=asked.format,
+                output=self.source.export_to(output, asked.format),
+                force=True,
             )
             exported = self._job("export", "export", exporting, ExportResult)
             self.notes += exported.notes
@@ -257,8 +261,8 @@ class Compression:
         if not points:
             return [self._plan_so_far()]
         parameters = PlanningParameters(
-            **self._fields(), plan=asked.plan, points=points, criterion=asked.criterion, round_to=asked.round_to, floor=asked.floor,
-            protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0, scan=drops,
+            **self._fields(), plan=asked.plan, points=points, criterion=self.source.criterion_for(asked), round_to=asked.round_to,
+            floor=asked.floor, protect=asked.protect, fast=asked.fast, batch=asked.batch, validated=0, scan=drops,
         )  # fmt: skip
         planned = self._job("plan", "plan", parameters, PlanningResult)
         self.notes += planned.notes
@@ -287,6 +291,7 @@ class Compression:
         """Return the parameters with which a stage starts; until then it may be edited in the folder's recipe."""
         self.stage = stage
         self.parameters = self.recipe.starting(stage, self.parameters)
+        self.source.demand_possible(self.parameters)
         return self.parameters
 
     def _validated(self, name: str, file: str, sha256: str, plan: dict[str, Any] | None = None) -> dict[str, float]:

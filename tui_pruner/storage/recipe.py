@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from yaml.nodes import MappingNode, Node
 
 from tui_pruner.domain.criteria import CRITERIA
@@ -89,9 +89,18 @@ class RecipeStage(BaseModel):
     LEFT_OUT: ClassVar[Mapping[str, Any]] = {}
     WANTED: ClassVar[Mapping[str, Any]] = {}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as a file has them, without those that are None by default."""
+        given = self.model_dump(by_alias=True)
+        defaults = {hyphenated(name): info.default for name, info in type(self).model_fields.items()}
+        return {name: ALL if value is None else value for name, value in given.items() if value is not None or defaults[name] is not None}
+
 
 Images = Annotated[int, Field(ge=2)]
 """At least two: some of them judge what is fitted on the others."""
+ALL = "all"
+"""How None is written where the default is a number of images."""
 
 
 class ScanStage(RecipeStage):
@@ -108,7 +117,7 @@ class TargetStage(RecipeStage):
     """The size to reach, the criterion that ranks channels, and the number of unlabelled training images for competing plans, None: all."""
 
     remain: Annotated[list[str], AfterValidator(readable_targets)]
-    images: Images | None = 64
+    images: Annotated[Images | None, BeforeValidator(lambda value: None if value == ALL else value)] = 64
     criterion: Annotated[str, AfterValidator(known_criterion)] = "obs"
     round_to: int = Field(default=1, ge=1)
     floor: float = Field(default=0.25, ge=0, le=1)
@@ -233,7 +242,7 @@ class CompressionRecipe(BaseModel):
             if setting == stage.MAIN and value is not None:
                 words += [shlex.quote(word) for word in (value if setting == "remain" else [setting_words(value)])]
             elif value != info.default:
-                words.append(f"{hyphenated(setting)}={shlex.quote(setting_words(value))}")
+                words.append(f"{hyphenated(setting)}={ALL if value is None else shlex.quote(setting_words(value))}")
         return " ".join(words) or ON[0]
 
     @property
@@ -243,7 +252,7 @@ class CompressionRecipe(BaseModel):
         content: dict[str, Any] = {"recipe": FORMAT, **data, "batch": self.batch, "seed": self.seed}
         for name in STAGES:
             stage = self.stages.get(name)
-            content[name] = "off" if stage is None else stage.model_dump(by_alias=True, exclude_none=True) or "on"
+            content[name] = "off" if stage is None else stage.settings or "on"
         written = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
         return HEAD + QUOTED.sub(r"\1: \2", written)
 

@@ -69,7 +69,6 @@ NOT_FOR_MODULES: Mapping[str, str] = {
     "choose-data": "a module is measured by its own function, and refitted on its own batches: name them when it is opened",
     **dict.fromkeys(("take-mask", "train-sparse"), NO_FILE),
     **dict.fromkeys(("detections", "stage-detections", "keep-classes"), NO_CLASSES),
-    "export": "only files of Ultralytics are exported here: give what tp.load returns to torch.onnx.export",
     "flow": "the channel flow is for an image through the blocks of a yaml: explain shows where a layer's channels go",
 }
 """Why actions are disabled where any module is open, by their ids."""

@@ -112,9 +112,7 @@ def compress(
             force=force,
         )
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result)
         return 0 if result.output else 1
 
@@ -144,14 +142,14 @@ def asked_for(context: typer.Context, file: Path | None, data: Path | None) -> t
     return {**options, **recipe.fields, **{names[name]: options[names[name]] for name in typed}}, data
 
 
-def written(fields: dict[str, Any], data: Path | None, file: Path, force: bool) -> int:
-    """Write a recipe and say so."""
+def written(fields: dict[str, Any], data: Path | None, file: Path, force: bool, model: str = "MODEL") -> int:
+    """Write a recipe and say so; `model`: how a model is named on the command line."""
     from tui_pruner.storage.atomic import check_place
     from tui_pruner.storage.recipe import recipe_of, write_recipe
 
     check_place(file.expanduser(), f"the recipe {file}", "recipe.yaml", force)
     write_recipe(file, recipe_of({**fields, "data": str(data) if data else None}))
-    say(f"wrote {file}: edit it, then tui-pruner compress MODEL --recipe {file} -o FOLDER")
+    say(f"wrote {file}: edit it, then tui-pruner compress {model} --recipe {file} -o FOLDER")
     return 0
 
 

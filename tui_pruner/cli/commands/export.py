@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tui_pruner.cli.options import Classes, Data, Device, ImageSize, Json
-from tui_pruner.cli.output import Output, change, reserved_stdout, say, write_progress
+from tui_pruner.cli.output import Output, change, reserved_stdout, write_progress
 from tui_pruner.domain.errors import PlanError, RequestError
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def export(
             force=force,
         )
         result = ExportResult.model_validate(run_job("export", parameters, write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result, format)
         return 1 if result.equal is False else 0
 

@@ -107,9 +107,7 @@ def bench(
         timed = [ModelToTime(checkpoint=model, classes=classes if is_yaml(model) else None) for model in models]
         parameters = BenchParameters(models=timed, imgsz=imgsz, batch=batch, runs=runs, blocks=blocks, suggest=suggest, device=device)
         result = run_bench(parameters, tell)
-        for note in result.notes:
-            say(note)
-        output.document(result.model_dump())
+        output.result(result)
         show_latencies(output, result)
 
 
@@ -230,13 +228,19 @@ def gate(
             strict=strict,
             runs=runs,
         )
-        result = run_gate(parameters, write_progress)
-        for note in result.notes:
-            say(note)
-        keep(result, junit, markdown)
-        output.document(result.model_dump())
-        show(output, result)
-        return 0 if result.verdict == "yes" else 1
+        return decided(output, run_gate(parameters, write_progress), junit, markdown)
+
+
+def decided(output: Output, result: GateResult, junit: Path | None, markdown: Path | None) -> int:
+    """Show a verdict, write the requested reports, and return the exit status.
+
+    Raises:
+        OutputError: a report cannot be written.
+    """
+    keep(result, junit, markdown)
+    output.result(result)
+    show(output, result)
+    return 0 if result.verdict == "yes" else 1
 
 
 def keep(result: GateResult, junit: Path | None, markdown: Path | None) -> None:

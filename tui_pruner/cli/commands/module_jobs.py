@@ -235,9 +235,7 @@ def bench(
         announce(names)
         models = [ModelToTime(checkpoint=one) for one in (names.build, *(folders or ()))]
         result = run_bench(BenchParameters(models=models, runs=runs, blocks=blocks, suggest=suggest, module=names), progress_of("bench"))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_latencies(results, result)
 
 
@@ -265,7 +263,7 @@ def plan(
 
         points = [[*(target or ()), one] for one in targets_of_front(front)] if front else [target] if target else []
         check_outputs(points, bool(front), output, force)
-        demand_sizes(points)
+        by_size = bool(names.batches) and not timed(points, bool(front))
         demand_ranking(criterion or "l2", names)
         from tui_pruner.core.search.ladders import Rules
         from tui_pruner.core.search.planner import Planner
@@ -281,7 +279,7 @@ def plan(
             return 0
         content = steps.plan.plain() if steps.steps else None
         asked = PlanningParameters(
-            **fields_of(names), plan=content, points=points, criterion=criterion or ("obs" if names.batches else "l2"), round_to=round_to,
+            **fields_of(names), plan=content, points=points, criterion=criterion or ("obs" if by_size else "l2"), round_to=round_to,
             floor=floor, protect=protect or [], validated=None if front and names.evaluate else 0,
         )  # fmt: skip
         found = run_planning(asked, write_progress)
@@ -290,17 +288,18 @@ def plan(
         return show_plans(results, found, files, planning_results, planner, bool(front), str(output) if output else None)
 
 
-def demand_sizes(points: list[list[str]]) -> None:
-    """Refuse targets that cannot be read, or that only measuring can tell.
+def timed(points: list[list[str]], front: bool) -> bool:
+    """Whether a latency is among the targets, which is found by timing plans.
 
     Raises:
-        RequestError: one of them is a latency, or no target.
+        RequestError: a target cannot be read, or plans of a front were to be timed.
     """
     from tui_pruner.core.search.targets import latency_apart, parse_target
 
-    for texts in points:
-        if latency_apart([parse_target(text) for text in texts])[1] is not None:
-            raise RequestError("a latency is found by timing plans: for a module give flops, params or bytes, and time it with bench")
+    found = any(latency_apart([parse_target(text) for text in texts])[1] is not None for texts in points)
+    if found and front:
+        raise RequestError("a front is of sizes: give one --target latency=70% in place of it, or flops, params and bytes")
+    return found
 
 
 def save(session: ModuleSession, point: PlanPoint, place: Path | None, front: bool) -> str | None:
@@ -339,9 +338,7 @@ def reconstruct(
         fields = {**fields_of(names, pruned), "images": samples, "output": str(output), "force": force}
         found = run_job("reconstruct", ReconstructionParameters(**fields), write_progress, ends_early=False)
         result = ReconstructionResult.model_validate(found)
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_fits(results, result, "samples")
         conclude(results, result)
 
@@ -366,9 +363,7 @@ def finetune(
         announce(names)
         fields = {**fields_of(names, pruned), "epochs": 0, "output": str(output), "force": force}
         result = FinetuneResult.model_validate(run_job("finetune", FinetuneParameters(**fields), write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         for name, value in result.metrics.items():
             before = result.metrics_before.get(name)
             results.line(f"{name}  {value:.6g}" + (f" (before {before:.6g})" if before is not None else ""))

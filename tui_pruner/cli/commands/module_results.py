@@ -13,8 +13,8 @@ from tui_pruner.cli.commands.module_jobs import Measured, Target, Targets, deman
 from tui_pruner.cli.commands.plan import Floor, Protected
 from tui_pruner.cli.commands.recover import write_training_progress
 from tui_pruner.cli.options import Json, PlanFile, RoundTo
-from tui_pruner.cli.output import reserved_stdout, say, write_progress
-from tui_pruner.domain.criteria import REPAIR, demand_criterion
+from tui_pruner.cli.output import reserved_stdout, write_progress
+from tui_pruner.domain.criteria import demand_criterion
 from tui_pruner.domain.errors import OutputError, PlanError, RequestError
 from tui_pruner.storage.model_file import ModuleNames
 
@@ -36,7 +36,7 @@ def gate(
 ) -> int:
     """May FOLDER be merged, by --evaluate? Status 0 yes, 1 no; with a figure for each sample: no where the loss is more than chance."""
     with reserved_stdout(as_json) as output:
-        from tui_pruner.cli.commands.measure import keep, show
+        from tui_pruner.cli.commands.measure import decided
         from tui_pruner.engine.search_messages import GateParameters
         from tui_pruner.jobs.any_module.figures import run_gate
         from tui_pruner.storage.atomic import check_place
@@ -49,13 +49,7 @@ def gate(
         parameters = GateParameters(
             **fields_of(names, pruned), against=against or names.build, max_drop=max_drop, max_latency=max_latency, strict=strict, runs=runs
         )
-        result = run_gate(parameters, write_progress)
-        for note in result.notes:
-            say(note)
-        keep(result, junit, markdown)
-        output.document(result.model_dump())
-        show(output, result)
-        return 0 if result.verdict == "yes" else 1
+        return decided(output, run_gate(parameters, write_progress), junit, markdown)
 
 
 @on_module("batches", "evaluate", "loss", "train")
@@ -80,6 +74,7 @@ def compress(
     floor: Floor = 0.25,
     protect: Protected = None,
     images: Annotated[int | None, typer.Option("--images", min=2, help="Use this many samples of the batches; by default all.")] = None,
+    format: Annotated[str, typer.Option("--format", help="Export to onnx or pt2; none: no export.")] = "none",
     runs: Annotated[int, typer.Option("--runs", min=0, help="Samples of both models' latency; 0: not timed.")] = 50,
     report: Annotated[
         str, typer.Option("--report", metavar="NAME", help="Name of the report, .html or .md; none: no report.")
@@ -88,19 +83,18 @@ def compress(
     force: Annotated[bool, typer.Option("--force", help="Use a folder that has other files.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Plan, cut, prove, refit, train, measure, time and report; the same command resumes an interrupted run.
+    """Plan, cut, prove, refit, train, measure, time, export and report; the same command resumes an interrupted run.
 
     Status 1 where the target is out of reach, or every point loses more than --max-drop.
     """
     with reserved_stdout(as_json) as results:
         from tui_pruner.cli.commands import compress as compressing
 
-        fields, _ = compressing.asked_for(context, recipe, None)
-        if fields["criterion"] == REPAIR and not names.batches:
-            fields["criterion"] = "l2"
+        given, _ = compressing.asked_for(context, recipe, None)
+        fields = {"epochs": int(bool(names.train)), **given}
         demand_criterion(fields["criterion"])
         if write_recipe:
-            return compressing.written(fields, None, write_recipe, force)
+            return compressing.written(fields, None, write_recipe, force, "--model BUILD --inputs INPUTS")
         if output is None:
             raise OutputError("which folder? give -o FOLDER")
         if not (fields["targets"] or plan):
@@ -114,14 +108,11 @@ def compress(
         if fields["targets"]:
             milestones(fields["targets"], fields["step"] if fields["max_drop"] is not None else None)
         announce(names)
-        more = {"format": "", "epochs": int(bool(names.train)), **fields}
         content = settled(names, plan).plain() if plan else None
         place = {"plan": content, "folder": str(output), "force": force}
-        parameters = CompressParameters(**{**fields_of(names), **more, **place})
+        parameters = CompressParameters(**{**fields_of(names), **fields, **place})
         result = CompressResult.model_validate(run_job("compress", parameters, write_training_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         compressing.show(results, result)
         return 0 if result.output else 1
 
@@ -144,9 +135,7 @@ def export(
         announce(names)
         fields = {**fields_of(names, folder), "format": format, "output": str(output) if output else None, "force": force}
         result = ExportResult.model_validate(run_job("export", ExportParameters(**fields), write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show(results, result, format, "samples of --inputs", "module")
         return 1 if result.equal is False else 0
 

@@ -157,7 +157,8 @@ def show_plans(
         say(f"tui-pruner: {point.stopped}")
         return 1
     for measure, share in point.shares.items():
-        results.line(f"{measure:<6} {100 * share:.2f} % left; reachable: {reach.text(measure)}")
+        reachable = f"; reachable: {reach.text(measure)}" if measure in reach.least else ", timed"
+        results.line(f"{measure:<6} {100 * share:.2f} % left{reachable}")
     results.line(f"parameters {change(original.parameters, point.parameters)}")
     results.line(f"FLOPs      {change(original.flops, point.flops)}")
     show_rivals(results, point)

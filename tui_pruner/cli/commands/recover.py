@@ -9,7 +9,7 @@ import typer
 
 from tui_pruner.cli.job_runs import run_job
 from tui_pruner.cli.options import Data, Device, ImageSize, Json, needed
-from tui_pruner.cli.output import Output, reserved_stdout, say, write_progress
+from tui_pruner.cli.output import Output, reserved_stdout, write_progress
 from tui_pruner.domain.errors import INTERRUPTED
 from tui_pruner.storage.trust import short
 
@@ -51,9 +51,7 @@ def recalibrate(
             force=force,
         )
         result = run_recalibration(parameters, write_progress)
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         results.line(f"recalibrated {result.layers} layers on {result.images} images in {result.seconds:.1f} s")
         conclude(results, result)
 
@@ -97,9 +95,7 @@ def reconstruct(
             force=force,
         )
         result = ReconstructionResult.model_validate(run_job("reconstruct", parameters, write_progress, ends_early=False))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         show_fits(results, result, "images")
         conclude(results, result)
 
@@ -168,9 +164,7 @@ def finetune(
             force=force,
         )
         result = FinetuneResult.model_validate(run_job("finetune", parameters, write_training_progress))
-        for note in result.notes:
-            say(note)
-        results.document(result.model_dump())
+        results.result(result)
         for name, value in result.metrics.items():
             results.line(f"{name}  {value:.4f}")
         took = f"in {result.seconds:.0f} s"

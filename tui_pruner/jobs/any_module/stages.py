@@ -21,9 +21,10 @@ from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.core.recovery.damage import WeightReaders
 from tui_pruner.core.recovery.reconstruction import Fit
 from tui_pruner.core.search.ladders import Rules
-from tui_pruner.core.search.planner import Budget
-from tui_pruner.core.search.targets import Target, parse_target
+from tui_pruner.core.search.planner import Budget, Measure, Planner
+from tui_pruner.core.search.targets import Target, latency_apart, parse_target
 from tui_pruner.domain.criteria import NEED_DATA, demand_criterion
+from tui_pruner.domain.cuts import LATENCY
 from tui_pruner.domain.errors import JobError, OutOfReach, RequestError
 from tui_pruner.domain.results import short_metric
 from tui_pruner.engine.job_messages import CalibrationParameters, CalibrationResult, JobProgress
@@ -50,8 +51,9 @@ from tui_pruner.frameworks.plain.batches import (
 from tui_pruner.frameworks.plain.module import digest_of, independent, nearest_budget, structure_of
 from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, about_of, save_module
 from tui_pruner.frameworks.plain.named_module import NamedModule, called
-from tui_pruner.jobs.any_module.figures import evaluated, opened_of, opened_session, session_in
-from tui_pruner.jobs.plan import rival_result, sized
+from tui_pruner.jobs.any_module.figures import clock_on, evaluated, opened_of, opened_session, session_in
+from tui_pruner.jobs.latency import search_latency
+from tui_pruner.jobs.plan import RUNS, rival_result, sized
 from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
@@ -152,12 +154,14 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
     source, session = opened_session(parameters, parameters.plan, on_progress)
     rules = Rules(parameters.floor, parameters.round_to, tuple(parameters.protect))
     demand_criterion(parameters.criterion)
-    ranked, scores = parameters.criterion in FROM_LABELS or not source.names.batches, ""
+    timed = any(latency_apart(targets)[1] is not None for targets in wanted)
+    ranked, scores = timed or parameters.criterion in FROM_LABELS or not source.names.batches, ""
     if ranked and parameters.criterion in NEED_DATA:
         found = scored(source, session, [parameters.criterion], parameters.images, on_progress)
         session.analysis.ranking.calibrate(found)
         scores = kept_scores(found)
     planner = None if ranked else OnBatches(source, session, parameters)
+    clock = clock_on(source, session, RUNS, on_progress) if timed else None
     points = []
     for texts, targets in zip(parameters.points, wanted, strict=True):
 
@@ -165,9 +169,10 @@ def run_planning(parameters: PlanningParameters, on_progress: OnProgress) -> Pla
             on_progress(JobProgress(done=0, total=0, doing=f"{name}: {part}"))
 
         try:
-            points.append(
-                planner.point(texts, targets, rules, tell) if planner else by_importance(session, texts, targets, rules, parameters)
-            )
+            if planner:
+                points.append(planner.point(texts, targets, rules, tell))
+            else:
+                points.append(by_importance(session, texts, targets, rules, parameters.criterion, clock))
         except OutOfReach as error:
             points.append(PlanPoint(targets=texts, plan=None, stopped=str(error)))
     used, held_out = planner.samples if planner else (0, 0)
@@ -222,10 +227,14 @@ class OnBatches:
 
 
 def by_importance(
-    session: PruningSession, texts: list[str], targets: list[Target], rules: Rules, parameters: PlanningParameters
+    session: PruningSession, texts: list[str], targets: list[Target], rules: Rules, criterion: str, clock: Measure | None
 ) -> PlanPoint:
-    """The plan for targets by the importance of channels alone."""
-    budget = nearest_budget(session.analysis, session.removal, targets, parameters.criterion, rules)
+    """The plan for targets by the importance of channels alone; for a latency by timing plans."""
+    if clock is not None and latency_apart(targets)[1] is not None:
+        found = search_latency(Planner(session.analysis, session.removal, rules), targets, criterion, None, clock)
+        budget = dataclasses.replace(found.budget, shares={**found.budget.shares, LATENCY: found.latency.median})
+    else:
+        budget = nearest_budget(session.analysis, session.removal, targets, criterion, rules)
     if budget.step is None:
         return PlanPoint(targets=texts, plan=None, stopped=budget.stopped)
     return point_of(texts, session, budget, "importance", [])

@@ -11,7 +11,7 @@ from tui_pruner.domain.formatting import file_size, plural
 from tui_pruner.storage import paths
 from tui_pruner.tui.actions import INTERACTIVE, JOBS, STEPS, STEPS_PANE, VIEW, Action, key_of
 from tui_pruner.tui.controllers.base import Controller, Handler, fault_of, unproved_reason
-from tui_pruner.tui.job_specs.export import FORMATS, SUFFIXES, Format, export, report
+from tui_pruner.tui.job_specs.export import SUFFIXES, Format, export, formats_for, report
 from tui_pruner.tui.job_specs.job import JobSpec, ModelFile, OpenCheckpoint
 from tui_pruner.tui.messages import EngineMessage, FileWritten, JobsChanged, PlanSaved
 from tui_pruner.tui.panes.jobs import Activity, unfinished_jobs
@@ -216,8 +216,9 @@ class FileController(Controller):
 
     def export(self) -> None:
         """Choose the format, then a path; the export is kept if its outputs equal the model's."""
-        choices = [(str(number), one.argument, one.meaning) for number, one in enumerate(FORMATS)]
-        text = f"{self.begins} is exported by Ultralytics in the background."
+        choices = [(str(number), one.argument, one.meaning) for number, one in enumerate(formats_for(self.jobs.checkpoint))]
+        by = "PyTorch" if self.opening.module else "Ultralytics"
+        text = f"{self.begins} is exported by {by} in the background."
         self.dialogs.choose("Export", text, choices, self._take_format)
 
     def quit(self) -> None:
@@ -264,8 +265,8 @@ class FileController(Controller):
     def _take_format(self, chosen: str) -> None:
         if not chosen:
             return
-        one: Format = FORMATS[int(chosen)]
-        stem = self.opening.output.stem if self.state.session.steps else Path(self.opening.model).stem
+        one: Format = formats_for(self.jobs.checkpoint)[int(chosen)]
+        stem = self.opening.output.stem if self.state.session.steps else self.opening.stem
         place = self.opening.output.with_name(f"{stem}{one.suffix}")
 
         def put(target: str, force: bool) -> None:

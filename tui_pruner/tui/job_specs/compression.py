@@ -11,6 +11,7 @@ from tui_pruner.domain.criteria import REPAIR
 from tui_pruner.domain.errors import RequestError
 from tui_pruner.domain.formatting import duration, plural, score
 from tui_pruner.domain.results import main_metric, short_metric
+from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import DONE, RUNNING, WAITING, JobOutcome, JobSpec, QueuedJob
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def figure(result: CompressResult) -> str:
         return f"nothing was good enough: {result.stopped}"
     share = f"{100 * result.flops['after'] / max(1, result.flops['before']):.1f} % of the FLOPs"
     metric, before = short_metric(result.metrics), short_metric(result.original)
-    measured = [f"{metric[0]} {score(metric[1])} of {score(before[1])}"] if metric and before else []
+    measured = [f"{metric[0]} {score(before[1])}{GLYPHS.arrow}{score(metric[1])}"] if metric and before else []
     return ", ".join([*measured, share, plural(len(result.stages), "stage")])
 
 

@@ -12,7 +12,7 @@ from tui_pruner.tui.drawing import GLYPHS
 from tui_pruner.tui.job_specs.job import JobOutcome, JobSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tui_pruner.engine.job_messages import DetectionParameters, DetectionResult, ExportParameters, ReportParameters, StageFile
     from tui_pruner.engine.messages import SessionView
@@ -47,6 +47,18 @@ FORMATS = (
 """The most common formats; `tui-pruner export --format` takes all of Ultralytics'."""
 
 
+MODULE_FORMATS = (
+    Format("onnx", ".onnx", "ONNX: compared on the example inputs before it is kept"),
+    Format("pt2", ".pt2", "a program of torch.export: compared on the example inputs before it is kept"),
+)
+"""The formats of any module."""
+
+
+def formats_for(checkpoint: OpenCheckpoint) -> Sequence[Format]:
+    """The formats that a checkpoint, or a module, can be exported to."""
+    return MODULE_FORMATS if checkpoint.opening.module else FORMATS
+
+
 def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output: str, force: bool) -> JobSpec:
     """The job that exports a file of ours; it is compared on validation images if the data is known, else on generated ones."""
     fields = {**checkpoint.fields, "checkpoint": source.path, "sha256": source.sha256, "images": IMAGES}
@@ -62,8 +74,9 @@ def export(chosen: Format, checkpoint: OpenCheckpoint, source: ModelFile, output
         from tui_pruner.engine.job_messages import ExportResult
 
         result = ExportResult.model_validate(content)
-        images = plural(result.images, "drawn image" if result.drawn else "image")
-        details = [("size", f"{file_size(result.bytes)}, the checkpoint {file_size(result.source_bytes)}")]
+        images = plural(result.images, f"drawn {checkpoint.sample}" if result.drawn else checkpoint.sample)
+        what = "module" if checkpoint.opening.module else "checkpoint"
+        details = [("size", f"{file_size(result.bytes)}, the {what} {file_size(result.source_bytes)}")]
         if result.relative_difference is not None:
             details.append(("differs by", f"{result.relative_difference:.1e} relative on {images}"))
         if result.output is None:

@@ -150,16 +150,15 @@ def _importance(detail: Detail, width: int, height: int) -> list[Text]:
 
 
 def _sensitivity(row: Row, state: AppState, width: int) -> list[Text]:
-    scan = state.scan
-    drops = scan.layers.get(row.layer.name) if scan is not None and row.layer is not None else None
-    if scan is None or not drops:
+    if (scan := state.scan) is None or row.layer is None or not (drops := scan.layers.get(row.layer.name)):
         return []
     text = Text.assemble((fit(f"{scan.metric} at" if len(scan.metric) + 4 <= LABEL else fit(scan.metric, LABEL - 1), LABEL), colours.MUTED))
     for share, fall in sorted(drops.items()):
         text.append(f"{GLYPHS.minus}{share:.0%}: ", colours.MUTED).append(f"{drop(fall)}   ", heat_colour(fall, scan.baseline))
-    by = f"by {criterion_of(scan.criterion).label}" if scan.criterion != state.pending.criterion else ""  # not how channels are ranked now
-    grounds = (", ".join(filter(None, (by, "alone", plural(scan.images, state.checkpoint.sample) if scan.images else ""))), by)
-    return [text.append(next((one for one in grounds if text.cell_len + len(one) <= width), ""), colours.MUTED)]
+    by = [f"by {criterion_of(scan.criterion).label}"] if scan.criterion != state.pending.criterion else []  # not as ranked now
+    ground = ", ".join([*by, "alone", *([plural(scan.images, state.checkpoint.sample)] if scan.images else [])])
+    fits = text.cell_len + len(ground) <= width
+    return [text.append(ground, colours.MUTED)] if fits else [text, *(Text(fit("", LABEL) + one, colours.MUTED) for one in by)]
 
 
 def lost_importance(detail: Detail) -> float:

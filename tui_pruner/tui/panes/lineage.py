@@ -12,7 +12,7 @@ from tui_pruner.domain.formatting import count, giga, milliseconds, score
 from tui_pruner.domain.lineage import ASKED, ORIGINAL, PRUNED, STEP, GraphLine, Lineage, Stage
 from tui_pruner.domain.results import MeasuredMetric
 from tui_pruner.tui import colours
-from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, change, fit, gain, relative, titled
+from tui_pruner.tui.drawing import GLYPHS, SIGNS, UNICODE, change, fit, fit_middle, gain, relative, titled
 from tui_pruner.tui.panes.tree_row import metric_colour
 
 KINDS = {
@@ -179,7 +179,7 @@ def _stage_line(shown: Shown, line: GraphLine, space_left: int, columns: dict[st
     name = Text.assemble((before, colours.FAINT), (f"{sign} ", style))
     space = space_left - name.cell_len
     tail = f"{kind}{note}"
-    title = fit(titled(stage.title), max(space - len(tail), 8)).rstrip()
+    title = fit_middle(titled(stage.title), max(space - len(tail), 8))
     name.append(title, colours.MUTED if undone else colours.TEXT)
     name.append(fit(tail, max(space_left - name.cell_len, 0)), colours.MUTED)
     found, interval = shown.measured(stage), shown.interval(stage)

@@ -10,7 +10,7 @@ from rich.text import Text
 from tui_pruner.domain.formatting import count, distance, giga, plural, score, tiny
 from tui_pruner.tui import colours
 from tui_pruner.tui.actions import STEPS_PANE, key_of
-from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, gain, spread, titled
+from tui_pruner.tui.drawing import GLYPHS, arrow, drop, fit, fit_middle, gain, spread, titled
 from tui_pruner.tui.job_specs.recovery import between
 from tui_pruner.tui.panes.lineage import Shown, ancestor_lines
 from tui_pruner.tui.panes.tree_row import metric_colour
@@ -155,7 +155,7 @@ def last_step(state: AppState, metrics: StepMetrics, width: int) -> Text:
     if metric is not None:
         first = metrics.measurement_of_step(0) or metric
         tail.append(f"  {metrics.name} {score(metric.value)} {gain(first.value, metric.value)}", metric_colour(first, metric))
-    return Text.assemble((f"{step.number} ", colours.MUTED), fit(titled(step.title), max(width - len(tail) - 3, 6)).rstrip(), tail)
+    return Text.assemble((f"{step.number} ", colours.MUTED), fit_middle(titled(step.title), max(width - len(tail) - 3, 6)), tail)
 
 
 def proof_cell(proof: ProofView | None) -> tuple[str, str]:
@@ -195,9 +195,10 @@ def _pending(state: AppState, width: int) -> Text:
 
 
 def _line(number: str, title: str, sizes: str, proof: tuple[str, str], metrics: StepMetrics, step: int, columns: Columns) -> Text:
-    refit = metrics.refit_of_step(step)
+    refit, names = metrics.refit_of_step(step), columns.names(sizes)
     text = Text.assemble(
-        (fit(number, columns.numbers), colours.MUTED), (fit(title, columns.names(sizes)), colours.TEXT if number else colours.MUTED)
+        (fit(number, columns.numbers), colours.MUTED),
+        (fit(fit_middle(title, names), names), colours.TEXT if number else colours.MUTED),
     )
     text.append(sizes + "  ", colours.MUTED)
     text.append(fit(proof[0], columns.proof), proof[1])
