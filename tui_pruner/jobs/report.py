@@ -19,6 +19,7 @@ from tui_pruner.jobs.report_figures import (
     NO_RECORD,
     ReportMaterial,
     accuracy,
+    demand_same_cut,
     latency,
     of_folder,
     pictures,
@@ -90,7 +91,7 @@ def completed(
         "confidence": drawn.confidence,
         "notes": [*facts.notes, *unmeasured, *drawn.notes],
         "commands": commands(facts, asked),
-        "versions": versions(),
+        "versions": {name: version for name, version in versions().items() if not (facts.of_module and name == "ultralytics")},
         "created": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
     return Material(facts.model_copy(update=found), dump_yaml(session.plan), images)
@@ -126,14 +127,21 @@ def commands(facts: Facts, wanted: ReportMaterial) -> list[str]:
 
 def commands_of_module(module: ModuleNames, wanted: ReportMaterial) -> list[str]:
     """The commands that reproduce a module's folder, its proof, its metric and this report."""
-    plan, measured_too = str(wanted.plan), ("evaluate",) if module.evaluate else ()
+    plan, measured_too = from_here(wanted.plan), ("evaluate",) if module.evaluate else ()
+    recovered = from_here(wanted.recovered) if wanted.recovered else None
     lines: list[list[object]] = [
         ["prune", *module.words(), "--plan", plan, "-o", "pruned.tp"],
         ["prove", *module.words(), "pruned.tp"],
         ["validate", *module.words("evaluate"), "--plan", plan] if measured_too else [],
-        ["report", *module.words(*measured_too), plan, *option("--recovered", wanted.recovered), *flags(wanted), "-o", wanted.output],
+        ["report", *module.words(*measured_too), plan, *option("--recovered", recovered), *flags(wanted), "-o", from_here(wanted.output)],
     ]
     return [command_line(["tui-pruner", *line]) for line in lines if line]
+
+
+def from_here(path: Path) -> str:
+    """A path as a command in the current folder, where the code of a module is found, names it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def flags(wanted: ReportMaterial) -> list[str]:
@@ -208,6 +216,8 @@ def make_report(session: PruningSession, wanted: ReportMaterial, on_progress: On
 
     recovered = open_model(str(wanted.recovered)) if wanted.recovered and wanted.module is None else None
     known = recovered is None or check_recovered(recovered, session.analysis, session.removal, str(wanted.plan))
+    if wanted.module and wanted.recovered:
+        demand_same_cut(session, wanted.recovered)
     found = facts_of(session, str(wanted.plan), on_progress)
     found = found if known else found.model_copy(update={"notes": [*found.notes, NO_RECORD]})
     material = completed(found, session, wanted, recovered, on_progress)
@@ -220,8 +230,12 @@ def neutral(material: Material, wanted: ReportMaterial) -> Material:
     """The material with neutral names, also in the commands."""
     from tui_pruner.report.privacy import NeutralNames, redacted
 
-    facts = material.facts
-    names = NeutralNames.of(facts.model.path, wanted.measured_by or None, str(wanted.plan), facts.model.names)
+    facts, plan = material.facts, str(wanted.plan)
+    names = (
+        NeutralNames.of_module(wanted.module, plan, facts)
+        if wanted.module
+        else NeutralNames.of(facts.model.path, wanted.measured_by or None, plan, facts.model.names)
+    )
     model = names.file(facts.model.path)
     shown = dataclasses.replace(
         wanted,
@@ -229,7 +243,7 @@ def neutral(material: Material, wanted: ReportMaterial) -> Material:
         output=Path(f"report{wanted.output.suffix}"),
         data=Path(names.file(str(wanted.data))) if wanted.data else None,
         model=model if wanted.model else None,
-        recovered=Path("recovered.pt") if wanted.recovered else None,
+        recovered=Path(f"recovered.{'tp' if wanted.module else 'pt'}") if wanted.recovered else None,
         module=wanted.module and wanted.module.neutral,
     )
     named = facts.model_copy(update={"model": facts.model.model_copy(update={"path": model})})

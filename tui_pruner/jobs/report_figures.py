@@ -123,19 +123,11 @@ def recovered_stages(
 
 
 def of_folder(session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress) -> list[StageFigures]:
-    """The original, the cut module and the folder that was recovered from it, measured alike; empty where there is none.
-
-    Raises:
-        RequestError: the folder is of another cut.
-    """
+    """The original, the cut module and the folder that was recovered from it, measured alike; empty where there is none."""
     if wanted.recovered is None or metrics is None or wanted.module is None:
         return []
-    from tui_pruner.core.pruning.plan import read_plan
-    from tui_pruner.frameworks.plain.module_file import PLAN, about_of
+    from tui_pruner.frameworks.plain.module_file import about_of
 
-    steps = read_plan(wanted.recovered / PLAN).plain()["steps"]
-    if steps != session.plan.plain()["steps"]:
-        raise RequestError(f"{wanted.recovered} is not this plan's module: its own plan has other steps")
     changed = {"checkpoint": str(wanted.recovered), "sha256": ""}
     found = measured(
         ValidationParameters(**{**common_fields(session, wanted), **changed}), doing("validate the recovered module", on_progress)
@@ -147,6 +139,27 @@ def of_folder(session: PruningSession, wanted: ReportMaterial, metrics: Metrics 
         StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
         for name, cost, of in figures
     ]
+
+
+def demand_same_cut(session: PruningSession, folder: Path) -> None:
+    """Refuse a folder with another module than the plan's.
+
+    Raises:
+        RequestError: it is of another cut.
+        PlanError: it is of another module.
+    """
+    import numpy as np
+
+    from tui_pruner.core.pruning.plan import read_plan
+    from tui_pruner.core.pruning.session import PruningSession
+    from tui_pruner.frameworks.plain.module_file import PLAN
+
+    own = PruningSession(session.analysis)
+    own.load(read_plan(folder / PLAN).plain())
+    first, other = own.removal, session.removal
+    same = first.places.keys() == other.places.keys() and all(np.array_equal(other.places[group], at) for group, at in first.places.items())
+    if not same or first.dropped != other.dropped:
+        raise RequestError(f"{folder} is not this plan's module: its own plan removes other channels")
 
 
 NO_RECORD = (

@@ -5,18 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from torch import nn
 
 from tui_pruner.core.pruning.plan import Plan, dump_yaml, parse_plan
+from tui_pruner.engine.job_messages import StageFigures, ValidationResult
 from tui_pruner.engine.messages import ModelInfo, StepView
 from tui_pruner.engine.search_messages import BenchResult
 from tui_pruner.report.document import Document
 from tui_pruner.report.facts import Facts, Material, PictureFacts
+from tui_pruner.storage.model_file import ModuleNames
 
+Figures = TypeVar("Figures", ValidationResult, StageFigures)
+METRICS = "metrics/"
+TYPE, TYPE_PATH = "Module", "package.module.Module"
+"""In place of the class of a module."""
 FOLDERS = re.compile(r"""(?<![\w.~:/\\])~?/(?:[^/\s'"`<>|]+/)*(?=[^/\s])""")
 """The folders of an absolute path within a text: "/srv/runs/" of "/srv/runs/best.pt"."""
 
@@ -48,10 +55,14 @@ def mapped(found: Any, change: Callable[[str], str]) -> Any:
 
 @dataclass(frozen=True)
 class NeutralNames:
-    """Neutral names for the model's file, the data's file and the classes."""
+    """Neutral names for the model's file, the data's file and the classes; for a module those of its code, its types and its metrics.
+
+    `classes`: the words that stand alone in texts, which are also the module's types and metrics.
+    """
 
     files: dict[str, str]
     classes: dict[str, str]
+    metrics: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: str, data: str | None, plan: str, names: list[str]) -> NeutralNames:
@@ -60,6 +71,30 @@ class NeutralNames:
         if data:
             files[Path(data).name] = f"data{Path(data).suffix}"
         return cls(files, neutral_classes(dict(enumerate(names))))
+
+    @classmethod
+    def of_module(cls, module: ModuleNames, plan: str, facts: Facts) -> NeutralNames:
+        """The neutral names for a report on a module; paths of layers stay, since the plan needs them."""
+        own, neutral = asdict(module), asdict(module.neutral)
+        files = {Path(name).name: Path(neutral[key]).name for key, name in own.items() if isinstance(name, str) and name}
+        plans = {Path(plan).name: f"plan{Path(plan).suffix}", facts.model.path: TYPE_PATH}
+        latencies = facts.latency.models if facts.latency else []
+        blocks = [*(block.type for block in facts.blocks), *(block.type for model in latencies for block in model.blocks)]
+        parts = [*blocks, *(block.type for block in facts.dropped), facts.model.family]
+        types = {name for name in parts if not hasattr(nn, name)}
+        figures = [*(stage.metrics for stage in facts.stages), *([facts.metrics.before.metrics] if facts.metrics else [])]
+        known = list(dict.fromkeys(name for found in figures for name in found))
+        metrics = {name: f"{METRICS}metric{f'-{number}' if number > 1 else ''}" for number, name in enumerate(known, start=1)}
+        words = {name.removeprefix(METRICS): to.removeprefix(METRICS) for name, to in metrics.items()}
+        return cls({**files, **plans}, {**dict.fromkeys(sorted(types), TYPE), **words}, metrics)
+
+    def type(self, name: str) -> str:
+        """The neutral name of a module's type."""
+        return self.classes.get(name, name)
+
+    def figures(self, found: Figures) -> Figures:
+        """A result with neutral names of its metrics."""
+        return found.model_copy(update={"metrics": {self.metrics.get(name, name): value for name, value in found.metrics.items()}})
 
     def file(self, path: str) -> str:
         """A file's neutral name."""
@@ -91,15 +126,23 @@ def redacted(material: Material, names: NeutralNames, commands: list[str]) -> Ma
     metrics = facts.metrics
     if metrics is not None:
         sides = {side: getattr(metrics, side) for side in ("before", "after")}
-        said = {side: found.model_copy(update={"notes": [names.words(note) for note in found.notes]}) for side, found in sides.items()}
-        metrics = metrics.model_copy(update={"data": names.file(metrics.data), **said})
+        said = {
+            side: names.figures(found).model_copy(update={"notes": [names.words(note) for note in found.notes]})
+            for side, found in sides.items()
+        }
+        steps = [found and names.figures(found) for found in metrics.steps]
+        metrics = metrics.model_copy(update={"data": names.file(metrics.data), "steps": steps, **said})
     changed: dict[str, Any] = {
         "plan": names.file(facts.plan),
         "model": model_under(facts.model, names),
         "latency": latency_under(facts.latency, names),
         "metrics": metrics,
         "steps": [step_under(step, names) for step in facts.steps],
-        "stages": [stage.model_copy(update={"details": [names.words(line) for line in stage.details]}) for stage in facts.stages],
+        "stages": [
+            names.figures(stage).model_copy(update={"details": [names.words(line) for line in stage.details]}) for stage in facts.stages
+        ],
+        "blocks": [block.model_copy(update={"type": names.type(block.type)}) for block in facts.blocks],
+        "dropped": [block.model_copy(update={"type": names.type(block.type)}) for block in facts.dropped],
         "pictures": [picture_under(f"image {number}", found, names) for number, found in enumerate(facts.pictures, start=1)],
         "classes": [names.classes.get(name, name) for name in facts.classes],
         "notes": [names.words(note) for note in facts.notes],
@@ -112,14 +155,24 @@ def model_under(model: ModelInfo, names: NeutralNames) -> ModelInfo:
     """A checkpoint without its name, its classes' names, and those of the files that it was made from."""
     stages = [stage.model_copy(update={"source": f"source-{number}.pt"}) for number, stage in enumerate(model.stages, start=1)]
     mask = model.mask and model.mask.model_copy(update={"words": names.words(model.mask.words), "plan": None})
-    return model.model_copy(update={"path": names.file(model.path), "names": list(names.classes.values()), "stages": stages, "mask": mask})
+    classes = [names.classes.get(name, name) for name in model.names]
+    changed = {"path": names.file(model.path), "family": names.type(model.family), "names": classes, "stages": stages, "mask": mask}
+    return model.model_copy(update=changed)
 
 
 def latency_under(latency: BenchResult | None, names: NeutralNames) -> BenchResult | None:
     """The timed models, with neutral names."""
     if latency is None:
         return None
-    models = [model.model_copy(update={"model": names.file(model.model)}) for model in latency.models]
+    models = [
+        model.model_copy(
+            update={
+                "model": names.file(model.model),
+                "blocks": [block.model_copy(update={"type": names.type(block.type)}) for block in model.blocks],
+            }
+        )
+        for model in latency.models
+    ]
     return latency.model_copy(update={"models": models, "notes": [names.words(note) for note in latency.notes]})
 
 

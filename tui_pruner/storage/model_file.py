@@ -80,7 +80,8 @@ class ModuleNames:
         """The module with names that say nothing of it."""
         given = {name: f"package.module:{name}" for name, value in asdict(self).items() if isinstance(value, str) and ":" in value}
         files = {"weights": self.weights and "weights.safetensors", "folder": self.folder and "folder.tp"}
-        return ModuleNames(**{**asdict(self), **given, **files})
+        file = {} if ":" in self.build else {"build": f"module{Path(self.build).suffix}"}
+        return ModuleNames(**{**asdict(self), **given, **files, **file})
 
     def words(self, *functions: str) -> list[str]:
         """The names as options of a command, with those of these functions."""
