@@ -10,10 +10,13 @@ import pytest
 import typer.main
 import yaml
 
+from tui_pruner.cli.commands import module_results
+from tui_pruner.cli.commands.module import app as of_modules
 from tui_pruner.cli.main import app_of
 
 DOCS = Path(__file__).parent.parent / "docs"
 PARSER = typer.main.get_command(app_of())
+OF_MODULES = typer.main.get_command(of_modules)
 GUIDES = ("flow.md", "gate.md", "soft-pruning.md")
 COMMAND = re.compile(r"tui-pruner (?P<words>[a-z]+ [^`|#]*)")
 
@@ -28,7 +31,8 @@ def test_commands_in_a_guide_have_existing_options(name: str):
     commands = [words for words in commands_in((DOCS / name).read_text()) if words[0] in PARSER.commands]
     assert len(commands) >= 2
     for command, *words in commands:
-        known = {option for parameter in PARSER.commands[command].params for option in parameter.opts}
+        parser = OF_MODULES if "--model" in words else PARSER
+        known = {option for parameter in parser.commands[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= known, (command, words)
 
 

@@ -61,6 +61,7 @@ def test_gate_says_yes_or_no_in_every_form(call: Call, net: ModuleType, monkeypa
         (["gate", "missing.tp", "--evaluate", f"{NET}:noisy"], "missing.tp"),
         (["gate", "cut.tp", "--evaluate", f"{NET}:missing"], f"{NET} has no missing"),
         (["gate", "cut.tp", "--evaluate", f"{NET}:build"], "takes 0 positional arguments"),
+        (["gate", "cut.tp", "--evaluate", f"{NET}:text"], "have it return a number"),
         (["gate", "cut.tp", "--evaluate", f"{NET}:noisy", "--junit", "missing/gate.xml"], "missing"),
         (["gate", "cut.tp", "--evaluate", f"{NET}:noisy", "--against", "missing.tp"], "missing.tp"),
         (["compress", "--target", "flops=60%"], "give -o FOLDER"),

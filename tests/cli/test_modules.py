@@ -461,6 +461,7 @@ def test_next_stage_starts_from_a_folder(call: Call, cut: Path):
     second = call("prune", *first, "--cut", "2=50%", "-o", "second.tp", "--json")
     assert second.status == 0, second.err
     assert second.document["loads"] and second.document["proof"]["equal"] and call("prove", *first, "second.tp").status == 0
+    assert "second.tp was cut from what small.tp has: start from that (--weights small.tp)" in call("prove", *MODULE, "second.tp").err
     figure = ("--evaluate", "own_net:closeness", "--json")
     chained = call("validate", *MODULE, "second.tp", *figure).document
     beside = call("validate", *first, "second.tp", *figure).document

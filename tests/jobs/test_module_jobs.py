@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -201,6 +202,25 @@ def test_stages_follow_each_other_and_each_loads_into_a_freshly_built_module(net
     assert validated(second, "second.tp").metrics == validated(MEASURED, "second.tp").metrics
 
 
+def test_what_a_stage_cannot_start_from_is_said(net):
+    for folder, start in (("first.tp", None), ("second.tp", "first.tp")):
+        module = ModuleNames(MEASURED.build, MEASURED.inputs, batches=MEASURED.batches, train=MEASURED.train, folder=start)
+        pruned(folder, module)
+    jobs = {
+        "refit.tp": lambda folder: stages.run_reconstruction(
+            ReconstructionParameters(**fields(MEASURED, folder), output="refit.tp"), quiet
+        ),
+        "fit.tp": lambda folder: stages.run_finetuning(FinetuneParameters(**fields(MEASURED, folder), epochs=1, output="fit.tp"), quiet),
+    }
+    for output, run in jobs.items():
+        with pytest.raises(PlanError, match=re.escape("second.tp was cut from what first.tp has: start from that (--weights first.tp)")):
+            run("second.tp")
+        assert not Path(output).exists()
+    jobs["fit.tp"]("first.tp")
+    with pytest.raises(RequestError, match="was trained, and a refit starts from the cut: refit first, then train"):
+        jobs["refit.tp"]("fit.tp")
+
+
 def test_training_that_fails_or_harms_leaves_no_such_module(net, monkeypatch):
     folder = pruned()
 
@@ -232,6 +252,28 @@ def test_training_that_fails_or_harms_leaves_no_such_module(net, monkeypatch):
     harmed = run()
     assert harmed.notes == [stages.NO_BETTER] and harmed.metrics == harmed.metrics_before
     assert Path("trained.tp/model.safetensors").read_bytes() == Path(folder, "model.safetensors").read_bytes()
+
+
+def test_function_that_changes_the_module_changes_no_stage(net, monkeypatch):
+    folder = pruned()
+
+    def emptied(module: nn.Module) -> float:
+        with torch.no_grad():
+            module[6].weight.zero_()
+        return 1.0
+
+    monkeypatch.setattr(net, "minus_distance", emptied)
+    monkeypatch.setattr(net, "train", lambda module: None)
+    stages.run_finetuning(FinetuneParameters(**fields(MEASURED, folder), epochs=1, output="trained.tp"), quiet)
+    assert Path("trained.tp/model.safetensors").read_bytes() == Path(folder, "model.safetensors").read_bytes()
+
+
+def test_batches_in_half_precision_are_read_by_the_loss_as_the_module_is_scored(net, monkeypatch):
+    build = net.build
+    monkeypatch.setattr(net, "build", lambda: build().half())
+    monkeypatch.setattr(net, "batches", lambda: [net.images(4, 1).half()])
+    found = stages.run_calibration(CalibrationParameters(**fields(MEASURED), criteria=["taylor"]), quiet)
+    assert found.images == 1
 
 
 def endless():

@@ -96,6 +96,14 @@ def test_file_that_was_opened_since_a_session_was_left_is_one_stage(content: str
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"], "the file of before was overwritten"
 
 
+def test_latency_of_a_file_stays_known_when_it_is_opened_again():
+    lineage = Lineage()
+    root = Stage("a" * 16 + ":", "", ORIGINAL, "best.pt", path="/w/best.pt")
+    lineage.put(replace(root, latency=3.5))
+    lineage.opened(root)
+    assert lineage.stages[root.id].latency == 3.5
+
+
 def test_file_that_was_written_again_since_it_was_opened_is_not_dropped():
     merged = merging("d:")
     assert [stage.id for stage in merged if stage.path == "refit.pt"] == ["file:refit.pt"]

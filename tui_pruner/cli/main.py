@@ -16,7 +16,7 @@ from tui_pruner.domain.formatting import printable
 
 EPILOG = (
     "MODEL alone opens the app on it; nothing at all opens the start screen. The app (no command) and inspect, groups, explain, preview, "
-    "prune, prove, validate, scan, plan, bench, gate, report, reconstruct, finetune and compress also take any module: --model "
+    "prune, prove, validate, scan, plan, bench, gate, report, reconstruct, finetune, compress and export also take any module: --model "
     "package.module:build --inputs package.module:inputs, with functions of yours (--batches, --evaluate, --train)."
 )
 SUMMARY = "Make a trained Ultralytics model smaller and faster, layer by layer: previewed, proved, undoable."

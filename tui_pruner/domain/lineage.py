@@ -124,6 +124,8 @@ class Lineage:
             made = known
         if made is not None:
             root = replace(root, parent=made.parent or root.parent, kind=made.kind, title=made.title)
+        if known is not None:  # of the same content
+            root = replace(root, latency=known.latency)
         self.put(root)
         self._adopt(unknown, root.id)
         self._overwrite(root.path, {root.id})

@@ -128,7 +128,7 @@ class AnyModule:
         self.can_measure, self.can_refit = bool(names.evaluate), bool(names.batches)
 
     def unmeasured(self, what: str) -> str:
-        """Why this cannot be done, as there is no function."""
+        """Why this cannot be done, without a function for it."""
         return (
             f"the module has no function to measure it by, and {what} needs one: leave it out, or give --evaluate package.module:evaluate"
         )

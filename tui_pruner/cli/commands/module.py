@@ -136,6 +136,7 @@ def opened(names: ModuleNames, plan: Path | None = None) -> ModuleSession:
     """Open a session on a module, with the steps of a plan file; say whose code runs, and print remarks."""
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.session import PruningSession as Steps
+    from tui_pruner.frameworks.plain.module_file import origin_named
     from tui_pruner.frameworks.plain.named_module import NamedModule
 
     announce(names)
@@ -144,7 +145,8 @@ def opened(names: ModuleNames, plan: Path | None = None) -> ModuleSession:
     for note in session.notes:
         say(note)
     if plan is not None:
-        session.load(plan)
+        with origin_named(plan if plan.is_dir() else plan.parent):
+            session.load(plan)
     return session
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from tui_pruner.core.model.analysis import Analysis
 from tui_pruner.core.model.inputs import Inputs, batches_of, each_batch, ending, enough
@@ -30,7 +31,7 @@ from tui_pruner.core.search.rivals import KNAPSACK, UNIFORM, Rival, RivalCompari
 from tui_pruner.core.search.targets import Target
 from tui_pruner.domain.errors import DataError, OutOfReach, PrunerError, RequestError, out_of_memory, user_code
 from tui_pruner.frameworks.plain.adapters import FORWARDS, in_a_batch
-from tui_pruner.frameworks.plain.module import TOLERANCES, OpenedModule, independent
+from tui_pruner.frameworks.plain.module import COARSE, TOLERANCES, OpenedModule, independent
 
 Loss = Callable[[nn.Module, Any], Tensor]
 JUDGED_ON = 2
@@ -173,8 +174,9 @@ def scores_by_loss(analysis: Analysis, batches: Iterable[Any], loss: Loss, devic
     square = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     done = 0
     for done, batch in enumerate(each_batch(batches), start=1):
+        finer = tree_map(lambda leaf: leaf.float() if isinstance(leaf, Tensor) and leaf.dtype in COARSE else leaf, batch)
         with user_code("loss"):
-            value = loss(twin, batch)
+            value = loss(twin, finer)
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad or not bool(torch.isfinite(value)):
             raise DataError(f"the loss on batch {done} is not finite or has no gradient: loss(model, batch) must return such a number")
         gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -357,6 +358,23 @@ def demand_unfitted(folder: Path) -> None:
     refit = about_of(folder).get("refit")
     if refit not in (None, UNCHANGED):
         raise PlanError(f"{folder} was refitted after the cut ({refit}), so no twin has its weights: its {ABOUT} has the proof of the cut")
+
+
+@contextmanager
+def origin_named(folder: Path) -> Iterator[None]:
+    """Around what needs the module that a folder was cut from: where another one was given, say where that is.
+
+    Raises:
+        PlanError: the plan in the folder is for another module.
+    """
+    try:
+        yield
+    except PlanError as error:
+        origin = about_of(folder).get(ORIGIN)
+        if not isinstance(origin, str):
+            raise
+        place = os.path.relpath(folder.with_name(origin))
+        raise PlanError(f"{folder.name} was cut from what {origin} has: start from that (--weights {place})") from error
 
 
 def same_state(left: nn.Module, right: nn.Module) -> bool:

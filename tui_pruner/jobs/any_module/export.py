@@ -20,13 +20,15 @@ from tui_pruner.core.model.predictions import tensors
 from tui_pruner.domain.errors import JobError, PrunerError, RequestError, out_of_memory, user_code
 from tui_pruner.engine.job_messages import ExportParameters, ExportResult, JobProgress
 from tui_pruner.frameworks.plain.module import independent
-from tui_pruner.frameworks.plain.named_module import said
+from tui_pruner.frameworks.plain.named_module import called, said
 from tui_pruner.jobs.any_module.figures import module_at, source_of
 from tui_pruner.jobs.export import STEM, TOLERANCE, Difference, check_free, distance, place_for_native_code, put, size_of
 from tui_pruner.jobs.tools import OnProgress
 
 FORMATS: dict[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxruntime"), "pt2": ()}
 """The formats, each with the packages that it is written and compared with."""
+ROUNDINGS = 10
+"""How many units in the last place outputs in half precision may differ by."""
 SAME_SHAPES = "made for inputs of the example's shapes: export it again for others"
 
 
@@ -52,18 +54,22 @@ def run_export(parameters: ExportParameters, on_progress: OnProgress) -> ExportR
     with tempfile.TemporaryDirectory(prefix="tui-pruner-export-", dir=place_for_native_code()) as folder:
         file = Path(folder, f"{STEM}.{parameters.format}")
         on_progress(JobProgress(done=0, total=0, doing=f"exporting to {parameters.format} and comparing"))
+        copied = inputs.to(inputs.tensors[0].device)  # as a forward may write into them
+        with torch.no_grad():
+            wanted = tensors(called(source.names.forward or f"{source.build}().forward", lambda: copied.call(module)))
         try:
             with user_code(f"the export of {source.build}"), torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the exporters' own code, and of what the comparison tells
-                wanted = tensors(inputs.to(inputs.tensors[0].device).call(module))
                 found = compared(wanted, write(module, inputs, file))
         except PrunerError:
             raise
         except Exception as error:  # exporters raise anything
             if out_of_memory(error):
                 raise
-            raise RequestError(f"{source.build} cannot be exported to {parameters.format} ({said(error)})") from error
-        equal, size = found.relative <= TOLERANCE, size_of(file)
+            other = next(name for name in FORMATS if name != parameters.format)
+            raise RequestError(f"{source.build} cannot be exported to {parameters.format} ({said(error)}): try --format {other}") from error
+        rounded = max((torch.finfo(one.dtype).eps for one in wanted if one.is_floating_point()), default=0.0)
+        equal, size = found.relative <= max(TOLERANCE, ROUNDINGS * rounded), size_of(file)
         output = put(file, target, parameters.force) if equal else None
     return ExportResult(
         output=output,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ from tui_pruner.engine.search_messages import (
     ScanResult,
 )
 from tui_pruner.frameworks.plain.module import OpenedModule, independent
-from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, demand_saved
+from tui_pruner.frameworks.plain.module_file import PLAN, WEIGHTS, demand_saved, origin_named
 from tui_pruner.frameworks.plain.named_module import NamedModule
 from tui_pruner.jobs.gate import FEWEST_RESAMPLES, MOST_RESAMPLES, WORK, every_nth, judged_latency, judged_metric, verdict_on
 from tui_pruner.jobs.intervals import RESAMPLES, SEED, Drop, Metrics, images_needed, paired_drops
@@ -101,7 +102,8 @@ def session_in(parameters: JobParameters, on_progress: OnProgress) -> tuple[Name
     demand_saved(folder)
     if parameters.sha256 not in ("", fingerprint(folder / WEIGHTS)):
         raise CheckpointError(f"{parameters.checkpoint} changed on disk since the job was created: start it again")
-    return opened_session(parameters, read_plan(folder / PLAN).plain(), on_progress)
+    with origin_named(Path(parameters.checkpoint)):
+        return opened_session(parameters, read_plan(folder / PLAN).plain(), on_progress)
 
 
 def opened_of(session: PruningSession) -> OpenedModule:
@@ -178,6 +180,8 @@ def figures_in(value: Any, main: str) -> Evaluated:
     Raises:
         TypeError, ValueError, RuntimeError: it is none.
     """
+    if isinstance(value, str):
+        raise TypeError("a text, even of a number")
     if isinstance(value, Mapping) and value:
         return Evaluated({f"{NAMED}{str(key).removeprefix(NAMED)}": float(figure) for key, figure in value.items()})
     several = value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value

@@ -49,7 +49,7 @@ from tui_pruner.frameworks.plain.batches import (
     usable_batches,
 )
 from tui_pruner.frameworks.plain.module import digest_of, independent, nearest_budget, structure_of
-from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, save_module
+from tui_pruner.frameworks.plain.module_file import ABOUT, PLAN, about_of, save_module
 from tui_pruner.frameworks.plain.named_module import NamedModule, called
 from tui_pruner.jobs.any_module.figures import clock_on, evaluated, opened_of, opened_session, session_in
 from tui_pruner.jobs.latency import search_latency
@@ -58,6 +58,7 @@ from tui_pruner.jobs.tools import OnProgress
 from tui_pruner.storage import paths
 from tui_pruner.storage.atomic import replace_file
 
+TRAINED = "trained"
 NO_BETTER = "training made it no better by the user's evaluate: the weights are those before it"
 LOADS = Check(name="loads", ok=True, detail="into a freshly built module")
 
@@ -253,12 +254,14 @@ def run_reconstruction(parameters: ReconstructionParameters, on_progress: OnProg
     Raises:
         CheckpointError: the folder is missing or damaged.
         PlanError: it was cut from a module of another structure.
-        RequestError: no batches are named, or the module does not run on them.
+        RequestError: no batches are named, the module does not run on them, or it was trained.
         ProofError: the cut is not proved.
         OutputError: the folder cannot be written.
     """
     started = time.perf_counter()
     source, session = session_in(parameters, on_progress)
+    if about_of(source.folder / parameters.checkpoint).get("refit") == TRAINED:
+        raise RequestError(f"{parameters.checkpoint} was trained, and a refit starts from the cut: refit first, then train")
     module = opened_of(session)
     with on_batches():
         working, held_out = apart(usable_batches(module, source.batches(), parameters.images))
@@ -299,7 +302,7 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
         raise RequestError("there is nothing to train by: name a function that trains a module (--train package.module:train)")
     measured = bool(source.names.evaluate)
     before = source.stored_in(parameters.checkpoint).eval()
-    metrics_before = evaluated(source, before).metrics if measured else {}
+    metrics_before = evaluated(source, independent(before)).metrics if measured else {}  # a copy, which it may change
     on_progress(JobProgress(done=0, total=0, doing=f"running {name}", metrics=metrics_before))
     trained = trained_by(train, name, independent(before).train(), source)
     if digest_of(structure_of(trained)) != digest_of(structure_of(before)):
@@ -307,12 +310,12 @@ def run_finetuning(parameters: FinetuneParameters, on_progress: OnProgress) -> F
     broken = next((key for key, tensor in named_tensors(trained) if tensor.is_floating_point() and not bool(tensor.isfinite().all())), None)
     if broken is not None:
         raise JobError(f"{name} left NaN or infinity in {broken}: train with a smaller learning rate")
-    metrics = evaluated(source, trained).metrics if measured else {}
+    metrics = evaluated(source, independent(trained)).metrics if measured else {}
     (_, was), (_, now) = short_metric(metrics_before) or ("", 0.0), short_metric(metrics) or ("", 0.0)
     better = not measured or now >= was
     output = source.folder / parameters.output
     kept, about = trained if better else before, json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    save_module(output, read_plan(folder / PLAN), kept, {**about, "refit": "trained"} if better else about, parameters.force)
+    save_module(output, read_plan(folder / PLAN), kept, {**about, "refit": TRAINED} if better else about, parameters.force)
     size, digest = source.demand_loads(output, kept)
     return FinetuneResult(
         **written(parameters.output, digest, size),
