@@ -10,7 +10,7 @@ import pytest
 import typer.main
 import yaml
 
-from tui_pruner.cli.commands import module_results
+from tui_pruner.cli.commands import module_results  # noqa: F401  # it registers its commands
 from tui_pruner.cli.commands.module import app as of_modules
 from tui_pruner.cli.main import app_of
 
