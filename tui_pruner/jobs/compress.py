@@ -225,7 +225,8 @@ class Compression:
             self.notes += exported.notes
             update["exported"] = exported.output
             compared = "not compared" if exported.relative_difference is None else f"difference {exported.relative_difference:.1e}"
-            self._tell("export", exported.output, size=reached.size, details=[compared])
+            details = [compared, *([] if exported.output else ["not written"])]
+            self._tell("export", exported.output, size=reached.size, details=details)
         if self._starting("report").report:
             update["report"] = self._reported(reached)
         return result.model_copy(update=update)

@@ -173,8 +173,8 @@ def run_report(parameters: ReportParameters, on_progress: OnProgress) -> ReportR
     from tui_pruner.core.model.analysis import analyse
     from tui_pruner.core.pruning.session import PruningSession
 
-    on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
     if parameters.module is None:
+        on_progress(JobProgress(done=0, total=0, doing="reading the checkpoint", begun=False))
         session = PruningSession(analyse(opened(parameters), parameters.imgsz))
     else:
         from tui_pruner.jobs.any_module.figures import opened_session

@@ -72,7 +72,8 @@ def accuracy(session: PruningSession, wanted: ReportMaterial, on_progress: OnPro
     def validation(plan: dict[str, object] | None, of: str) -> ValidationResult:
         return measured(ValidationParameters(plan=plan, **common_fields(session, wanted)), doing(f"validate {of}", on_progress))
 
-    before, after = validation(plan_of_classes(whole), "the checkpoint"), validation(whole, "the pruned model")
+    start = "the module" if wanted.module else "the checkpoint"
+    before, after = validation(plan_of_classes(whole), start), validation(whole, "the pruned model")
     steps: list[ValidationResult | None]
     if plan_of_classes(whole) is None:  # otherwise steps before the classes were cut were measured on other labels
         earlier = [session.plan.model_copy(update={"steps": session.plan.steps[:count]}) for count in range(1, len(session.steps))]
