@@ -121,7 +121,7 @@ def names_of(model: str, inputs: str, weights: Path | None, approximate: bool = 
     """The names in the options; `--weights` is a file of weights, or a folder that was written from the module.
 
     Raises:
-        RequestError: there is no such file or folder, or a name is none.
+        RequestError: a file, a folder or a function of that name is missing.
     """
     for option, name in {"model": model, "inputs": inputs, **code}.items():
         if name and not all(name.partition(":")) and not (option == "model" and Path(name).suffix):

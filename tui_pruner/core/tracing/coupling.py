@@ -156,7 +156,7 @@ def connected(count: int, left: Labels, right: Labels) -> Labels:
     are a hundred times fewer: where one side of a run ends in a piece, the other side is split at the same place.
     """
     other = np.concatenate(([True], (np.diff(left) != 0) | (np.diff(right) != 0)))[: len(left)]
-    left, right = left[other], right[other]  # a pair of channels is told again for every pixel
+    left, right = left[other], right[other]  # a pair of channels comes again for every pixel
     starts = np.flatnonzero(np.concatenate(([True], (np.diff(left) != 1) | (np.diff(right) != 1)))[: len(left)])
     sizes = np.diff(starts, append=len(left))
     a, b = left[starts], right[starts]

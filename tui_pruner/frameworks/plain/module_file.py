@@ -362,7 +362,7 @@ def demand_unfitted(folder: Path) -> None:
 
 @contextmanager
 def origin_named(folder: Path) -> Iterator[None]:
-    """Around what needs the module that a folder was cut from: where another one was given, say where that is.
+    """Around what needs the module that a folder was cut from: where another module is given, say where that is.
 
     Raises:
         PlanError: the plan in the folder is for another module.
