@@ -33,6 +33,7 @@ from tui_pruner.core.pruning.session import PruningSession
 from tui_pruner.core.pruning.surgery import cut
 from tui_pruner.domain.errors import PrunerError
 from tui_pruner.engine import service as service_module
+from tui_pruner.engine import sources as sources_module
 from tui_pruner.engine.requests import PreviewRequest
 from tui_pruner.engine.service import Service
 from tui_pruner.engine.views import session_view
@@ -256,8 +257,8 @@ def narrow_engine(folder: Path) -> Iterator[None]:
     proof = Proof(True, 0.0, 0.0, 1.0, "float32", (), 0.0)
     with ExitStack() as stack:
         stack.enter_context(quick_verification())
-        stack.enter_context(patch.object(service_module, "open_model", lambda path, classes: checkpoint))
-        stack.enter_context(patch.object(service_module, "analyse", lambda checkpoint, imgsz: Machine.analysis))
+        stack.enter_context(patch.object(sources_module, "open_model", lambda path, classes: checkpoint))
+        stack.enter_context(patch.object(sources_module, "analyse", lambda checkpoint, imgsz: Machine.analysis))
         stack.enter_context(patch.object(service_module, "dry_run", lambda analysis, removal: None))
         stack.enter_context(patch.object(PruningSession, "prove", lambda session, applied, original=None: proof))
         yield
