@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,8 +158,12 @@ def test_file_without_read_permission_is_reported(tmp_path: Path, monkeypatch: p
     locked = tmp_path / "locked.pt"
     locked.write_bytes(b"PK")
 
-    def refuse(self: Path, *arguments: object, **options: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self == locked:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
     assert "Permission denied" in refusal(locked)
