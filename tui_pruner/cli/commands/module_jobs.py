@@ -191,7 +191,7 @@ def scan(
 ) -> None:
     """What every group's cut alone costs by --evaluate, with its linked parts."""
     with reserved_stdout(as_json) as results:
-        from tui_pruner.cli.commands.scan import parse_ratios, show, write
+        from tui_pruner.cli.commands.scan import parse_ratios, say_remarks, show, write
         from tui_pruner.storage.atomic import check_place
 
         demand(names, "evaluate")
@@ -205,10 +205,7 @@ def scan(
         announce(names)
         place = Path.cwd() / output if output else None
         found = run_scan(ScanParameters(**fields_of(names), ratios=shares, criterion=criterion), progress_of("scan"))
-        for note in (*found.notes, *found.remarks):
-            say(note)
-        for failure in found.failed:
-            say(f"skipped {failure.layer} -{failure.ratio:.0%}: {failure.error}")
+        say_remarks(found)
         if place:
             write(place, found)
         results.document({**found.model_dump(), "output": str(output) if output else None})

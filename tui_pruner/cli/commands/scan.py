@@ -88,10 +88,7 @@ def scan(
             classes=classes, ratios=shares, criterion=criterion, calibration_images=calibration_images, executor=where,
         )  # fmt: skip
         found = run_scan(parameters, progress_of("scan"))
-        for note in (*found.notes, *found.remarks):
-            say(note)
-        for failure in found.failed:
-            say(f"skipped {failure.layer} -{failure.ratio:.0%}: {failure.error}")
+        say_remarks(found)
         if output:
             write(output, found)
         if save_plan:
@@ -102,6 +99,14 @@ def scan(
             if file:
                 results.line(f"saved {file}")
         return 0
+
+
+def say_remarks(found: ScanResult) -> None:
+    """Say what a scan notes, and which cuts it skipped and why."""
+    for note in (*found.notes, *found.remarks):
+        say(note)
+    for failure in found.failed:
+        say(f"skipped {failure.layer} -{failure.ratio:.0%}: {failure.error}")
 
 
 def parse_ratios(text: str) -> list[float]:
