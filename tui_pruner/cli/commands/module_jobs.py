@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tui_pruner.api.modules import ModuleSession
     from tui_pruner.core.pruning.plan import Plan
     from tui_pruner.engine.search_messages import PlanPoint
+    from tui_pruner.frameworks.plain.named_module import NamedModule
 
 Target = Annotated[str, typer.Argument(metavar="FOLDER", help="A folder that was written from the module.")]
 Measured = Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="A folder that was written from the module, in place of it.")]
@@ -68,7 +69,7 @@ def prune(
         if plan:
             session.load(plan)
         if requests:
-            score(session, names, criterion or "l2")
+            score(session, source, criterion or "l2")
             session._steps.apply(requests)
         if target:
             batches = finite_batches(source.batches()) if names.batches else None
@@ -90,18 +91,14 @@ def prune(
         return 0 if loads else 3
 
 
-def score(session: ModuleSession, names: ModuleNames, criterion: str) -> None:
+def score(session: ModuleSession, source: NamedModule, criterion: str) -> None:
     """Compute the scores that a criterion needs, if any, on the module's batches."""
-    from tui_pruner.core.pruning.importance import calibration_for
     from tui_pruner.domain.criteria import NEED_DATA
-    from tui_pruner.engine.job_messages import CalibrationParameters
-    from tui_pruner.jobs.any_module.stages import run_calibration
+    from tui_pruner.jobs.any_module.stages import scored
 
-    if criterion not in NEED_DATA:
-        return
-    analysis = session._steps.analysis
-    found = run_calibration(CalibrationParameters(**fields_of(names), criteria=[criterion]), progress_of("calibrate"))
-    analysis.ranking.calibrate(calibration_for(found.scores, analysis.checkpoint.sha256, analysis.coupling))
+    if criterion in NEED_DATA:
+        steps = session._steps
+        steps.analysis.ranking.calibrate(scored(source, steps, [criterion], None, progress_of("calibrate")))
 
 
 def fields_of(names: ModuleNames, checkpoint: str | None = None) -> dict[str, Any]:

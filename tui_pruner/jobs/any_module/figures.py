@@ -24,7 +24,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tui_pruner.core.model.copies import named_tensors
 from tui_pruner.core.model.flops import parameter_count
 from tui_pruner.core.model.latency import time_blocks, time_in_turns
-from tui_pruner.core.pruning.importance import calibration_for
 from tui_pruner.core.pruning.masks import masked_model
 from tui_pruner.core.pruning.plan import read_plan
 from tui_pruner.core.pruning.proved_cut import demand_proved
@@ -34,7 +33,7 @@ from tui_pruner.core.search.sensitivity import Trial, trials_of
 from tui_pruner.domain.criteria import NEED_DATA
 from tui_pruner.domain.errors import CheckpointError, JobError, RequestError
 from tui_pruner.domain.results import nothing_to_lose, percentiles
-from tui_pruner.engine.job_messages import CalibrationParameters, JobParameters, JobProgress, ValidationParameters, ValidationResult
+from tui_pruner.engine.job_messages import JobParameters, JobProgress, ValidationParameters, ValidationResult
 from tui_pruner.engine.search_messages import (
     BenchParameters,
     BenchResult,
@@ -225,12 +224,9 @@ def run_scan(parameters: ScanParameters, on_progress: OnProgress) -> ScanResult:
     source, session = opened_session(parameters, None, on_progress)
     analysis, opened = session.analysis, opened_of(session)
     if parameters.criterion in NEED_DATA:
-        from tui_pruner.jobs.any_module.stages import run_calibration
+        from tui_pruner.jobs.any_module.stages import scored
 
-        fields = parameters.model_dump(include=set(JobParameters.model_fields))
-        wanted = CalibrationParameters(**{**fields, "images": parameters.calibration_images}, criteria=[parameters.criterion])
-        scores = run_calibration(wanted, on_progress).scores
-        analysis.ranking.calibrate(calibration_for(scores, analysis.checkpoint.sha256, analysis.coupling))
+        analysis.ranking.calibrate(scored(source, session, [parameters.criterion], parameters.calibration_images, on_progress))
     trials, impossible = trials_of(analysis, parameters.ratios, parameters.criterion)
 
     def outcomes(context: ScanContext, missing: Sequence[Trial]) -> Generator[TrialResults, None, None]:
