@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -53,9 +53,6 @@ from tui_pruner.engine.views import (
 )
 from tui_pruner.storage.atomic import check_place
 from tui_pruner.storage.error_log import keep_traceback, one_line
-
-if TYPE_CHECKING:
-    pass
 
 
 def reach_view(planner: Planner) -> TargetReach:

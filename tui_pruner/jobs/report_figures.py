@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from tui_pruner.storage.model_file import ModuleNames
 
 if TYPE_CHECKING:
     from tui_pruner.core.model.checkpoint import Checkpoint
+    from tui_pruner.core.pruning.preview import Size
     from tui_pruner.core.pruning.session import PruningSession
     from tui_pruner.report.facts import Metrics, SensitivityFacts
 
@@ -117,10 +118,7 @@ def recovered_stages(
         changed = {"checkpoint": str(file), "sha256": sha256, "classes": None}
         parameters = ValidationParameters(**{**common_fields(session, wanted), **changed})
         measured.append((name, size, run_validation(parameters, doing(f"validate the {name} model", on_progress))))
-    return [
-        StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
-        for name, cost, of in measured
-    ]
+    return stages_in(measured)
 
 
 def of_folder(session: PruningSession, wanted: ReportMaterial, metrics: Metrics | None, on_progress: OnProgress) -> list[StageFigures]:
@@ -135,10 +133,14 @@ def of_folder(session: PruningSession, wanted: ReportMaterial, metrics: Metrics 
     )
     name = "fine-tuned" if about_of(wanted.recovered).get("refit") == "trained" else "refitted"
     whole, cut = session.arithmetic.whole.size, session.widths.size
-    figures = [("original", whole, metrics.before), ("cut", cut, metrics.after), (name, cut, found)]
+    return stages_in([("original", whole, metrics.before), ("cut", cut, metrics.after), (name, cut, found)])
+
+
+def stages_in(measured: Iterable[tuple[str, Size, ValidationResult]]) -> list[StageFigures]:
+    """The figures of stages, from the name, the size and the validation of each."""
     return [
         StageFigures(name=name, metrics=of.metrics, flops=cost.flops, parameters=cost.parameters, interval=of.interval)
-        for name, cost, of in figures
+        for name, cost, of in measured
     ]
 
 

@@ -240,9 +240,7 @@ def found(name: str, option: str) -> Any:
     package, colon, attribute = name.partition(":")
     if not package or not colon or not attribute:
         raise RequestError(f"{option} {name!r} is not a name: write package.module:function")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    import_from_here()
     try:
         with user_code("it"):
             value: Any = importlib.import_module(package)
@@ -255,6 +253,13 @@ def found(name: str, option: str) -> Any:
             raise RequestError(f"{option} {name}: {package} has no {attribute}")
         value = getattr(value, part)
     return value
+
+
+def import_from_here() -> None:
+    """Let the user's code be imported from the current folder."""
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def called(name: str, function: Any) -> Any:
@@ -288,9 +293,7 @@ def pickled_module(file: Path) -> nn.Module:
         raise UntrustedError(
             f"{file} is read by running what it says, as any program is: if you trust it like one, allow that (--trust {short(digits)})"
         )
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    import_from_here()
     try:
         with user_code(str(file)):
             content = torch.load(file, map_location="cpu", weights_only=False)

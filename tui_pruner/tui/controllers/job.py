@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from tui_pruner.domain.errors import DataError
 from tui_pruner.domain.formatting import clock
@@ -14,10 +13,6 @@ from tui_pruner.tui.job_specs.job import CANCELLED, DONE, FAILED, QueuedJob
 from tui_pruner.tui.messages import EngineMessage, JobsChanged
 from tui_pruner.tui.state import JOBS as QUEUE
 from tui_pruner.tui.state import AppState
-
-if TYPE_CHECKING:
-    pass
-
 
 VALIDATE = "validate MODEL --plan FILE --data DATA"
 
